@@ -1,0 +1,117 @@
+"""The bundle's manifest: the TUF target `bundles/<profile>/<name>-<n>.json`, at most 256 KiB. Its sha256 is the bundle digest."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from contracts.features import FeatureSchema
+from contracts.ids import Name, Sha256, Wire
+
+MANIFEST_MAX_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
+MEMBER_NAME = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+MemberName = Annotated[str, StringConstraints(pattern=MEMBER_NAME.pattern)]
+Profile = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+# Members that every bundle has, under these names.
+FEATURE_SCHEMA = "feature_schema.json"
+PROCESSING = "processing.json"
+GOLDEN_INPUT = "golden_input.npy"
+GOLDEN_OUTPUT = "golden_output.npy"
+MODEL_SIGNATURE = "model.sig"
+PROVENANCE = "provenance.dsse.json"
+ML_BOM = "mlbom.cdx.json"
+SBOM = "sbom.cdx.json"
+REQUIRED_MEMBERS = (
+    FEATURE_SCHEMA, PROCESSING, GOLDEN_INPUT, GOLDEN_OUTPUT, MODEL_SIGNATURE, PROVENANCE, ML_BOM, SBOM,
+)  # fmt: skip
+
+
+class Member(Wire):
+    sha256: Sha256
+    length: int = Field(ge=0, le=4 * 1024**3)
+    chunks: tuple[Sha256, ...]  # sha256 of each CHUNK_BYTES piece, the last one shorter; () when length is 0
+
+
+class TensorSpec(Wire):
+    """`shape` is the largest request; the arena's cells hold it. Row-major, little-endian."""
+
+    name: str
+    dtype: Literal["f32", "f16", "i8", "u8", "i32", "i64"]
+    shape: tuple[int, ...]
+
+
+class Variant(Wire):
+    """One precision of the model: which member, for which backend, with which runtime range (inclusive, `major.minor`)."""
+
+    member: MemberName
+    backend: Literal["onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "fake"]
+    precision: Literal["fp32", "int8_qdq_cpu", "int8_qdq_trt"]
+    runtime_min: str
+    runtime_max: str
+
+
+class Tolerance(Wire):
+    """Golden outputs come from the fp32 reference at packaging; the device's output must lie this near."""
+
+    max_abs: float
+    top1_agreement: float = Field(ge=0, le=1)  # share of vectors whose arg max is equal
+
+
+class Limits(Wire):
+    """The bundle's own promises; the device vetoes when they are broken."""
+
+    memory_bytes: int = Field(gt=0)
+    latency_p95_us: int = Field(gt=0)
+
+
+class Evaluation(Wire):
+    """Measured by skerry-build on the held-out set with the quantized member, per promise P5."""
+
+    accuracy: float
+    accuracy_fp32: float
+    samples: int
+    # model version id (`model:<name>/<v>`) of an incumbent -> share of held-out samples on which both agree
+    expected_agreement: dict[str, float] = {}
+
+
+class Manifest(Wire):
+    version: Literal[1] = 1
+    kind: Literal["bundle"] = "bundle"
+    name: Name
+    number: int = Field(ge=1)  # the <n>: dense per (profile, name), never signed twice with other content
+    profile: Profile
+    model_version: str  # model:<name>/<v>
+    run: str  # run:<id>
+    data: str  # delta:<table>@<version> or dataset:sha256:<digest>
+    security_epoch: int = Field(ge=1)
+    min_agent: str
+    input: TensorSpec
+    output: TensorSpec
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    members: dict[MemberName, Member]
+    feature_schema: FeatureSchema  # equal to the member's content; here so that the agent needs no second read
+    tolerance: Tolerance
+    limits: Limits
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _members_present(self) -> Manifest:
+        missing = {*REQUIRED_MEMBERS, *(variant.member for variant in self.variants)} - set(self.members)
+        if missing:
+            raise ValueError(f"members missing: {', '.join(sorted(missing))}")
+        return self
+
+    @property
+    def target_path(self) -> str:
+        return f"bundles/{self.profile}/{self.name}-{self.number}.json"
+
+
+def processing_spec(raw: Any) -> dict[str, Any]:
+    """Shape of processing.json: {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...]}; see processing/pipeline.py."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("pre"), list) or not isinstance(raw.get("post"), list):
+        raise ValueError("processing.json holds two lists, pre and post")
+    return raw

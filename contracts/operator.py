@@ -1,0 +1,211 @@
+"""The operators' API (`/v1`, 127.0.0.1:8484, bearer token): bodies shared by control_plane/api and the CLI.
+
+GET    /v1/status                                  counts, versions, what waits for what
+PUT    /v1/blobs/{sha256}          GET the same    bytes, at most 256 MiB
+POST   /v1/models/{name}/versions                  ModelRegistration -> ModelVersion
+GET    /v1/models  /v1/models/{name}  /v1/models/{name}/versions/{v}
+PUT    /v1/models/{name}/aliases/{alias}           {version}: moving `candidate` starts a build
+GET    /v1/releases  /v1/releases/{id}             ReleaseView: BUILDING, BUILT, APPROVED, SIGNED, FAILED
+POST   /v1/releases/{id}/approval                  Approval -> signs through skerry-signer
+POST   /v1/enrolment-tokens                        TokenRequest -> {token}
+GET    /v1/devices  /v1/devices/{id}               DeviceView
+POST   /v1/devices/{id}/revoke
+POST   /v1/campaigns                               CampaignRequest -> CampaignView
+GET    /v1/campaigns  /v1/campaigns/{id}
+POST   /v1/campaigns/{id}/abort
+GET    /v1/events?after=N&limit=M&wait_s=S         append-only log, long poll; EventView list
+GET    /v1/trace/{bundle_digest}                   Trace: bundle -> model version -> run -> data, each hop from its own store
+GET    /v1/keys                                    expiry of every role and certificate
+
+/internal/v1 (services' certificates, :8443):
+GET    /internal/v1/devices?since=N                RegistryFeed (ingest)
+GET    /internal/v1/schemas/{schema_id}            FeatureSchema (ingest)
+GET    /internal/v1/builds/next    POST /internal/v1/builds/{id}/result      (build)
+PUT/GET/HEAD /internal/v1/blobs/{sha256}           (build)
+
+/device/v1 (devices' certificates, :8443):
+GET    /device/v1/director/{file}  /device/v1/image/{path}  /device/v1/blobs/{sha256} (Range)
+POST   /device/v1/reports                          ReportBatch -> ReportAnswer
+POST   /device/v1/renewals                         {csr_pem, batch_key} -> EnrolmentAnswer
+
+/enrol/v1 (server TLS, :8444): POST /enrol/v1/requests, GET /enrol/v1/requests/{id}
+Errors are problem+json: {type, title, status, code, detail, remedy}.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from contracts.features import FeatureSchema
+from contracts.ids import DeviceId, Name, Wire
+from contracts.release import ModelVersion, Release
+from contracts.states import State
+
+
+class Problem(Wire):
+    """RFC 9457 problem details, with our code and remedy."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    remedy: str = ""
+
+
+class TokenRequest(Wire):
+    """`labels` and `serial` are copied to the device; a token made by an operator counts as pre-registration."""
+
+    serial: str | None = None
+    labels: dict[str, str] = {}
+    valid_s: int = Field(default=86_400, gt=0)
+    preregistered: bool = True
+
+
+class DeviceView(Wire):
+    id: DeviceId
+    state: Literal["PENDING", "ACTIVE", "QUARANTINED", "DECOMMISSIONED"]
+    profile: str
+    labels: dict[str, str] = {}
+    running_digest: str = ""
+    confirmed_digest: str = ""
+    desired_generation: int = 0
+    last_seen_utc: str | None = None
+    certificate_not_after: str = ""
+    ledger: dict[str, int] = {}
+
+
+GateMetric = Literal[
+    "install_success", "latency_p95_us", "latency_p95_vs_incumbent", "agreement", "not_finite", "refused_share",
+]  # fmt: skip
+
+
+class Gate(Wire):
+    """A limit on one metric of a wave, from the devices' reports. Missing evidence holds; it never passes.
+
+    install_success: share of the wave's devices CONFIRMED, at least `limit`.
+    latency_p95_us: upper edge of the p95 bucket over >= min_samples frames of the probation, at most `limit`.
+    latency_p95_vs_incumbent: candidate p95 / incumbent p95 over the same shadow window, at most `limit`.
+    agreement: agreed / pairs while shadowing, at least the release's expected agreement - `limit`; >= min_samples pairs.
+    not_finite, refused_share: share of frames, at most `limit`.
+    """
+
+    metric: GateMetric
+    limit: float
+    min_samples: int = Field(default=1, ge=1)
+
+
+class GateView(Wire):
+    metric: GateMetric
+    limit: float
+    verdict: Literal["waiting", "passed", "failed", "not_applicable"]
+    value: float | None = None
+    samples: int = 0
+    reason: str = ""  # what it waits for, or why it does not apply
+
+
+class WaveRequest(Wire):
+    """`size` devices (None: all that are left), chosen in the order of their ids, or `devices` by name."""
+
+    size: int | None = Field(default=None, ge=1)
+    devices: tuple[DeviceId, ...] = ()
+    soak_s: float = Field(default=0, ge=0)
+    gates: tuple[Gate, ...] = ()
+
+
+class CampaignRequest(Wire):
+    name: Name
+    release: str  # <name>-<number>
+    waves: tuple[WaveRequest, ...] = Field(min_length=1)
+    labels: dict[str, str] = {}  # devices that carry all of these
+    shadow_pairs: int = Field(default=0, ge=0)
+    probation_s: float = Field(default=5, ge=0)
+    probation_frames: int = Field(default=100, ge=0)
+    state_deadline_s: dict[State, float] = {}
+    wave_deadline_s: float = Field(default=3600, gt=0)
+    on_failure: Literal["pause", "rollback"] = "rollback"
+
+
+CampaignState = Literal["RUNNING", "PAUSED", "SUCCEEDED", "ROLLING_BACK", "ROLLED_BACK", "ABORTED"]
+WaveState = Literal["PENDING", "OPEN", "SOAKING", "PASSED", "FAILED"]
+
+
+class ExecutionView(Wire):
+    id: str
+    device: DeviceId
+    kind: Literal["install", "rollback"]
+    state: State
+    fence: int
+    target_digest: str
+    previous_digest: str
+    code: str = ""
+    detail: str = ""
+
+
+class WaveView(Wire):
+    number: int
+    state: WaveState
+    gates: tuple[GateView, ...]
+    executions: tuple[ExecutionView, ...]
+
+
+class CampaignView(Wire):
+    id: str
+    name: str
+    release: str
+    state: CampaignState
+    revision: int
+    waits_for: str = ""
+    waits_until_utc: str | None = None
+    waves: tuple[WaveView, ...]
+
+
+class ReleaseView(Wire):
+    id: str
+    state: Literal["BUILDING", "BUILT", "APPROVED", "SIGNED", "FAILED"]
+    release: Release | None = None
+    model_version: str
+    code: str = ""
+    detail: str = ""
+
+
+class EventView(Wire):
+    """One line of the append-only log; `hash` chains: sha256(previous hash || canonical JSON of the rest)."""
+
+    seq: int
+    utc: str
+    event: str
+    subject: str  # device, campaign, execution, release, model version ...
+    actor: str  # operator:<name>, device:<id>, service:<id>, system
+    data: dict[str, Any] = {}
+    hash: str
+
+
+class RegistryDevice(Wire):
+    id: DeviceId
+    state: str
+    batch_keys: dict[str, str]  # key id -> raw public key, hex; old keys stay until their certificate has expired
+
+
+class RegistryFeed(Wire):
+    revision: int
+    devices: tuple[RegistryDevice, ...]
+
+
+class SchemaView(Wire):
+    schema_id: str
+    schema_: FeatureSchema = Field(alias="schema")
+
+
+class Trace(Wire):
+    """Each hop as read from its own store, and whether the next hop's id was found in it."""
+
+    bundle: str
+    target: str
+    model_version: ModelVersion | None
+    run: str
+    data: str
+    hops: tuple[dict[str, Any], ...]  # {hop, store, id, ok, detail}
+    complete: bool

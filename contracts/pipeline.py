@@ -1,0 +1,21 @@
+"""Agent <-> pipeline: a Unix stream of `u32 length (little-endian) + msgpack map`. One message, one `kind`.
+
+pipeline -> agent:  rows, window, routed, hello        agent -> pipeline:  routes, answer, stop
+With `routes` come the arenas' file descriptors by SCM_RIGHTS: for live, then for shadow if there is one,
+[memfd, request eventfd, response eventfd] each.
+The pipeline process is numpy + msgpack; it does not import pydantic, so these are plain dictionaries and this page is their description.
+
+rows    {kind, request_no, lane, schema_id, bundle_digest, rows: [[value, ...] in schema order]}  one request = one batch = one seq
+answer  {kind, request_no, stream, seq} or {kind, request_no, code, retry_after_ms}
+window  {kind, bundle_digest, duration_s, frames, accepted_rows, refused, not_finite, latency: [..], cpu_us, shadow_digest, pairs, agreed,
+         shadow_latency: [..]}                        deltas since the last window, about one a second
+routes  {kind, route_no, live: route or None, shadow: route or None, source: {...}}
+        route = {digest, slot, arena: {cells, cell_bytes, input_offset, ...as in edge_agent/inference/wire.py}, input, output}
+routed  {kind, route_no, first_frame_no}              the first frame that went by the new routes: the old worker may stop
+"""
+
+from __future__ import annotations
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_REQUEST_ROWS = 200
+MAX_REQUEST_AGE_S = 1.0
