@@ -69,6 +69,9 @@ CODES: dict[str, Code] = {
     "SETUP_PORT_BUSY": Code(_L, "a port that is needed is in use", "stop the program named, or choose other ports (--port-base)"),
     "SETUP_NEEDS_APT": Code(_L, "Debian packages are missing", "run the printed apt-get line once"),
     "SETUP_PROGRAM_FAILED": Code(_L, "a program did not become ready", "read its log, whose path is printed"),
+    "SETUP_SITE_EXISTS": Code(_L, "the site folder exists; a ceremony is never run over another", "choose another folder"),
+    "SETUP_SITE_UNREADABLE": Code(_L, "a file of the site cannot be read", "run the ceremony as the holder of the offline keys"),
+    "SETUP_PROFILE_EXISTS": Code(_L, "the profile has a key and a delegation already", "nothing is to be done"),
     "CONFIG_INVALID": Code(_L, "the configuration file is not valid", "mend the key that is named; see docs/reference/configuration.md"),
     "CONFIG_MISSING": Code(_L, "the configuration file cannot be read", "check the path and its permissions"),
     # -- ENROL
@@ -161,6 +164,7 @@ CODES: dict[str, Code] = {
     "SIGNER_APPROVAL": Code(_X, "the approval is not by a pinned approver or names another release", "skerry release approve"),
     "SIGNER_MODEL_SIGNATURE": Code(_X, "model.sig is not by a pinned training key", "sign the model with the training side's key"),
     "SIGNER_VERSION": Code(_X, "this name and number were signed before with other content", "release under a new number"),
+    "SIGNER_REPOSITORY": Code(_L, "the published image repository is missing or broken", "restore it from a backup of the signer's folder"),
     "SIGNER_REQUEST": Code(_R, "the request is unknown or too large", "update the control plane"),
     "SIGNER_UNREACHABLE": Code(_T, "the signer does not answer", "see its log; it is tried again"),
     # -- API

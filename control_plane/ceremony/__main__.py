@@ -1,0 +1,3 @@
+from control_plane.ceremony.program import main
+
+raise SystemExit(main())
