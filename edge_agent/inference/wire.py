@@ -1,0 +1,216 @@
+"""The arena: shared memory between clients and one worker. Layout and words only; standard library, clean for Python 3.8.
+
+    page 0          header: geometry (written once by the agent), then the worker's words (pid, state, heartbeat, served, starts)
+    cell 0..n-1     page 0 of the cell: CELL header; then the input area, then the output area, both 4096-aligned
+
+Cells are divided among *seats*, one client process per seat: so a cell has exactly two users, its client and the worker, and each state
+has one owner who alone may leave it. No compare-and-set is needed, and a client that dies leaves only its own seat in disorder.
+
+    FREE -> REQUESTED          client   (after input, seq, deadline and t0 are written)
+    REQUESTED -> BUSY          worker   (t1: compute begins)
+    BUSY -> DONE | FAILED      worker   (after output, t2: compute ends, t3: published; status says how)
+    REQUESTED -> FAILED        worker   (deadline passed before it was taken up)
+    DONE | FAILED -> FREE      client
+
+A new worker on an old arena fails what it finds BUSY (its predecessor died of it) and serves what it finds REQUESTED.
+A client that gives up waiting leaves the cell to the worker and takes it back when it is DONE or FAILED.
+Wake-ups: an eventfd for requests (all seats), one for responses per seat; 8 bytes are read and written, since 3.8 has no os.eventfd.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any, Callable, Mapping, NamedTuple
+
+MAGIC = b"SKRARENA"
+VERSION = 1
+PAGE_BYTES = 4096
+
+_GEOMETRY = struct.Struct("<8sIIIIQQQQQ")  # magic, version, cells, seats, 0, cell_bytes, input_offset, input_bytes, output_offset, output_bytes
+_WORDS_OFFSET = 128  # the worker's cache lines, apart from the geometry's
+_CELL = struct.Struct("<IIQQQQQQ")  # state, status, seq, deadline_ns, t0_ns, t1_ns, t2_ns, t3_ns: 56 of 64 bytes
+_REQUEST = struct.Struct("<IQQQ")  # from byte 4: status, seq, deadline_ns, t0_ns
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_ONE = struct.pack("=Q", 1)  # eventfd counts in native order
+
+
+class CellState(IntEnum):
+    FREE = 0
+    REQUESTED = 1
+    BUSY = 2
+    DONE = 3
+    FAILED = 4
+
+
+class Status(IntEnum):
+    """What a DONE (OK, NOT_FINITE) or FAILED (the rest) cell holds."""
+
+    OK = 0
+    NOT_FINITE = 1  # the output is there, and holds NaN or infinity
+    EXPIRED = 2  # taken up after its deadline: not computed
+    RESTARTED = 3  # the worker died while it computed this
+    BACKEND = 4  # the backend refused this input; the worker lives
+
+
+class WorkerState(IntEnum):
+    ABSENT = 0
+    STARTING = 1
+    READY = 2
+
+
+class Word(IntEnum):
+    """Index of a u64 in the header that the worker writes and everybody reads."""
+
+    PID = 0
+    STATE = 1
+    HEARTBEAT_NS = 2  # CLOCK_MONOTONIC of the last pass of its loop
+    SERVED = 3  # answers since the arena was made, over all of its workers
+    STARTS = 4
+
+
+class Cell(NamedTuple):
+    """A cell's header; times are CLOCK_MONOTONIC nanoseconds."""
+
+    state: int
+    status: int
+    seq: int
+    deadline_ns: int
+    t0_ns: int
+    t1_ns: int
+    t2_ns: int
+    t3_ns: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where things lie, in bytes. `input_offset` and `output_offset` count from the start of a cell."""
+
+    cells: int
+    seats: int
+    cell_bytes: int
+    input_offset: int
+    input_bytes: int
+    output_offset: int
+    output_bytes: int
+
+    @classmethod
+    def of(cls, input_bytes: int, output_bytes: int, seats: int, cells_per_seat: int) -> Geometry:
+        output_offset = PAGE_BYTES + _pages(input_bytes)
+        return cls(
+            cells=seats * cells_per_seat,
+            seats=seats,
+            cell_bytes=output_offset + _pages(output_bytes),
+            input_offset=PAGE_BYTES,
+            input_bytes=input_bytes,
+            output_offset=output_offset,
+            output_bytes=output_bytes,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Geometry:
+        """Unknown keys are tolerated: a newer agent may say more."""
+        return cls(**{name: int(values[name]) for name in cls.__dataclass_fields__})
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+    @property
+    def total_bytes(self) -> int:
+        return PAGE_BYTES + self.cells * self.cell_bytes
+
+    def cell(self, index: int) -> int:
+        """Offset of cell `index`'s header."""
+        return PAGE_BYTES + index * self.cell_bytes
+
+    def seat(self, seat: int) -> range:
+        """Indices of the cells of a seat."""
+        share = self.cells // self.seats
+        return range(seat * share, (seat + 1) * share)
+
+    def seat_of(self, index: int) -> int:
+        return index // (self.cells // self.seats)
+
+
+def _pages(size_bytes: int) -> int:
+    return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+def write_geometry(buffer: Any, geometry: Geometry) -> None:
+    g = geometry
+    _GEOMETRY.pack_into(
+        buffer, 0, MAGIC, VERSION, g.cells, g.seats, 0, g.cell_bytes, g.input_offset, g.input_bytes, g.output_offset, g.output_bytes
+    )
+
+
+def read_geometry(buffer: Any) -> Geometry:
+    """Raises ValueError when this is no arena of this version."""
+    magic, version, cells, seats, _, *sizes = _GEOMETRY.unpack_from(buffer, 0)
+    if magic != MAGIC or version != VERSION:
+        raise ValueError("not an arena of version %d" % VERSION)
+    return Geometry(cells, seats, *sizes)
+
+
+def word(buffer: Any, which: Word) -> int:
+    return int(_U64.unpack_from(buffer, _WORDS_OFFSET + 8 * which)[0])
+
+
+def set_word(buffer: Any, which: Word, value: int) -> None:
+    _U64.pack_into(buffer, _WORDS_OFFSET + 8 * which, value)
+
+
+def read_cell(buffer: Any, offset: int) -> Cell:
+    return Cell._make(_CELL.unpack_from(buffer, offset))
+
+
+def state(buffer: Any, offset: int) -> int:
+    return int(_U32.unpack_from(buffer, offset)[0])
+
+
+def set_state(buffer: Any, offset: int, value: CellState) -> None:
+    """Publish: whoever sees the new state also sees what was written before it."""
+    fence()
+    _U32.pack_into(buffer, offset, value)
+
+
+def write_request(buffer: Any, offset: int, seq: int, deadline_ns: int, t0_ns: int) -> None:
+    _REQUEST.pack_into(buffer, offset + 4, Status.OK, seq, deadline_ns, t0_ns)
+
+
+def write_result(buffer: Any, offset: int, status: Status, t1_ns: int, t2_ns: int, t3_ns: int) -> None:
+    _U32.pack_into(buffer, offset + 4, status)
+    struct.pack_into("<QQQ", buffer, offset + 32, t1_ns, t2_ns, t3_ns)
+
+
+def signal(eventfd: int) -> None:
+    os.write(eventfd, _ONE)
+
+
+def drain(eventfd: int) -> None:
+    """Reset the counter of a non-blocking eventfd."""
+    try:
+        os.read(eventfd, 8)
+    except BlockingIOError:
+        pass
+
+
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
+_MEMBARRIER_GLOBAL_EXPEDITED = 2
+
+
+def membarrier() -> None:
+    """A full memory fence of this thread, by a system call: Python has no other."""
+    ctypes.CDLL(None, use_errno=True).syscall(_MEMBARRIER[platform.machine()], _MEMBARRIER_GLOBAL_EXPEDITED, 0, 0)
+
+
+def _nothing() -> None:
+    pass
+
+
+# x86 keeps the order of stores and of loads by itself. ARM does not: a state could be seen before the bytes it announces.
+fence: Callable[[], None] = membarrier if platform.machine() == "aarch64" else _nothing
