@@ -30,8 +30,13 @@ class SigningKey:
 
 def verify(public: bytes, context: bytes, message: bytes, signature: bytes) -> bool:
     """True when `signature` is by the raw 32-byte `public` key over `context + message`."""
+    return verify_raw(public, context + message, signature)
+
+
+def verify_raw(public: bytes, signed: bytes, signature: bytes) -> bool:
+    """The same without a context, for formats that separate kinds by themselves (DSSE)."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, context + message)
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, signed)
     except (InvalidSignature, ValueError):
         return False
     return True
