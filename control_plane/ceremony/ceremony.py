@@ -12,12 +12,13 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Metadata, Root, Targets
 
 from contracts.errors import error
 from control_plane.ceremony import certificates, roles
 from control_plane.ceremony.layout import PUBLIC, Site
+from control_plane.signer.publisher import role_of
 from control_plane.signer.repository import Repository
 from signatures.ed25519 import SigningKey
 
@@ -53,13 +54,13 @@ def add_profile(site: Site, profile: str, now: datetime) -> None:
     """A key and a delegation for one more profile: targets signed by two holders, then snapshot and timestamp."""
     with Repository(site.image).locked() as repository:
         targets = repository.targets()
-        if targets.delegations and roles.profile_role(profile) in (targets.delegations.roles or {}):
+        if targets.delegations and role_of(profile) in (targets.delegations.roles or {}):
             raise error("SETUP_PROFILE_EXISTS", profile)
         key = _make_signer(site, f"signer/keys/profile-{profile}.pem")
         held = {**_delegated_keys(targets), profile: key.public_key}
         holders = [_signer(site, _holder("image", "targets", n)) for n in _HOLDER_NUMBERS][: roles.THRESHOLD]
         changed = {
-            roles.profile_role(profile): (1, roles.empty_role(1, key, now)),
+            role_of(profile): (1, roles.empty_role(1, key, now)),
             "targets": (targets.version + 1, roles.image_targets(targets.version + 1, held, holders, now)),
         }
         _publish(site, repository.versions(), changed, now)
@@ -104,7 +105,7 @@ def _make_image_repository(site: Site, profiles: Sequence[str], now: datetime) -
     site.write("public/image-root.json", root, PUBLIC)
     profile_keys = {profile: _make_signer(site, f"signer/keys/profile-{profile}.pem") for profile in profiles}
     held = {profile: key.public_key for profile, key in profile_keys.items()}
-    changed = {roles.profile_role(profile): (1, roles.empty_role(1, key, now)) for profile, key in profile_keys.items()}
+    changed = {role_of(profile): (1, roles.empty_role(1, key, now)) for profile, key in profile_keys.items()}
     changed["targets"] = (1, roles.image_targets(1, held, targets_holders[: roles.THRESHOLD], now))
     _publish(site, {"snapshot": 0, "timestamp": 0}, changed, now)
 
@@ -184,8 +185,8 @@ def _lists(root: bytes, signers: Sequence[CryptoSigner]) -> bool:
     return keyids == {signer.public_key.keyid for signer in signers}
 
 
-def _delegated_keys(targets: Targets) -> dict[str, roles.Key]:
+def _delegated_keys(targets: Targets) -> dict[str, Key]:
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
-    prefix = roles.profile_role("")
+    prefix = role_of("")
     return {name.removeprefix(prefix): targets.delegations.keys[role.keyids[0]] for name, role in targets.delegations.roles.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -20,11 +21,12 @@ from tuf.api.metadata import (
     MetaFile,
     Role,
     Root,
-    Signed,
     Snapshot,
     Targets,
     Timestamp,
 )  # fmt: skip
+
+from control_plane.signer.publisher import role_of
 
 THRESHOLD, HOLDERS = 2, 3
 YEAR, MONTH, DAY = timedelta(days=365), timedelta(days=30), timedelta(days=1)
@@ -40,11 +42,6 @@ def signer_from_pem(pem: bytes) -> CryptoSigner:
     if not isinstance(private, Ed25519PrivateKey):
         raise ValueError("not an Ed25519 private key")
     return CryptoSigner(private)
-
-
-def profile_role(profile: str) -> str:
-    """Name of the delegated role of a profile; it is in the file name `<version>.<role>.json`."""
-    return f"profile-{profile}"
 
 
 def root(
@@ -75,7 +72,7 @@ def next_root(previous: bytes, root_keys: Iterable[Key], signers: Iterable[Crypt
 def image_targets(version: int, profiles: Mapping[str, Key], signers: Iterable[CryptoSigner], now: datetime) -> bytes:
     """targets.json of the image repository: no target of its own, one terminating delegation per profile."""
     delegated = {
-        profile_role(profile): DelegatedRole(profile_role(profile), [key.keyid], 1, terminating=True, paths=[f"bundles/{profile}/*"])
+        role_of(profile): DelegatedRole(role_of(profile), [key.keyid], 1, terminating=True, paths=[f"bundles/{profile}/*"])
         for profile, key in profiles.items()
     }
     delegations = Delegations({key.keyid: key for key in profiles.values()}, delegated)
@@ -103,8 +100,8 @@ def _after(now: datetime, life: timedelta) -> datetime:
     return (now + life).replace(microsecond=0)  # TUF dates have whole seconds
 
 
-def _signed(signed: Signed, signers: Iterable[CryptoSigner]) -> bytes:
-    metadata = Metadata(signed)
+def _signed(signed: Root | Targets | Snapshot | Timestamp, signers: Iterable[CryptoSigner]) -> bytes:
+    metadata: Metadata[Any] = Metadata(signed)
     for signer in signers:
         metadata.sign(signer, append=True)
     return metadata.to_bytes()

@@ -1,0 +1,3 @@
+from control_plane.signer.program import main
+
+raise SystemExit(main())

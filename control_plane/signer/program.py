@@ -1,0 +1,95 @@
+"""`skerry-signer`: wires configuration, keys, repository and socket, and renews what is past half its life by its own timer."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from contracts.errors import error
+from contracts.release import SignerAnswer
+from control_plane.signer.blobs import Blobs
+from control_plane.signer.config import SignerConfig
+from control_plane.signer.keys import read_keys, read_pins
+from control_plane.signer.listener import Listener, refusing
+from control_plane.signer.publisher import Lives, Publisher
+from control_plane.signer.record import Record
+from control_plane.signer.repository import Repository
+from control_plane.signer.service import Signer, parse
+from program import notify, run
+from program.clock import Clock, SystemClock
+from program.log import Log
+
+LONGEST_NAP_S = 60.0
+
+
+async def serve(config: SignerConfig, stop: asyncio.Event, clock: Clock) -> None:
+    """Serve until `stop`. LocalFaultError at start when keys, pins or repository are not in order."""
+    log = Log("signer")
+    held = _take_state(config.state_dir)
+    signer = make_signer(config)
+    busy = asyncio.Lock()
+
+    async def handle(data: bytes) -> SignerAnswer:
+        async with busy:
+            return await asyncio.to_thread(refusing(lambda request: signer.answer(parse(request), clock.utc()), log), data)
+
+    await _renew(signer.publisher, clock, busy, log)
+    server = await Listener(config.socket_path, config.allowed_uids, handle, log).start()
+    async with server:
+        notify.ready()
+        log("signer_ready", socket=str(config.socket_path), versions=signer.publisher.repository.versions())
+        while not await clock.wait(stop, _nap_s(signer.publisher, clock)):
+            await _renew(signer.publisher, clock, busy, log)
+            notify.watchdog()
+    async with busy:  # a request that is being signed is finished, not torn
+        config.socket_path.unlink(missing_ok=True)
+    os.close(held)
+
+
+def make_signer(config: SignerConfig) -> Signer:
+    lives = Lives(*(timedelta(seconds=life) for life in (config.role_life_s, config.snapshot_life_s, config.timestamp_life_s)))
+    config.socket_path.parent.mkdir(parents=True, exist_ok=True)
+    record = Record(config.state_dir / "signer.json")
+    publisher = Publisher(Repository(config.image_dir), record, read_keys(config.keys_dir), lives)
+    return Signer(Blobs(config.blobs_dir), read_pins(config.public_dir), publisher)
+
+
+def main() -> int:
+    options = run.arguments("skerry-signer", __doc__ or "", "/etc/skerry/signer.toml").parse_args()
+    return run.run("skerry-signer", SignerConfig, options, lambda config, stop: serve(config, stop, SystemClock()))
+
+
+def _take_state(folder: Path) -> int:
+    """A descriptor whose lock says that one signer uses `folder`; two would each have a memory of its own."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as taken:
+        os.close(descriptor)
+        raise error("CONFIG_INVALID", f"state_dir {folder}", "another signer uses it") from taken
+    return descriptor
+
+
+async def _renew(publisher: Publisher, clock: Clock, busy: asyncio.Lock, log: Log) -> None:
+    async with busy:
+        renewed = await asyncio.to_thread(publisher.renew, clock.utc())
+    if renewed:
+        log("roles_renewed", roles=renewed, versions=publisher.repository.versions())
+    for role, life in (("root", timedelta(days=365)), ("targets", timedelta(days=365))):
+        expires = publisher.repository.current()[role].expires
+        if clock.utc() >= expires - life / 2:
+            log.alarm("offline_role_past_half_its_life", role=role, expires_utc=expires.isoformat())
+
+
+def _nap_s(publisher: Publisher, clock: Clock) -> float:
+    """Until the next renewal, but never longer than the watchdog allows."""
+    due_s = (publisher.next_renewal() - clock.utc()).total_seconds()
+    return max(0.5, min(due_s, notify.watchdog_interval_s() or LONGEST_NAP_S, LONGEST_NAP_S))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
