@@ -69,6 +69,8 @@ CODES: dict[str, Code] = {
     "SETUP_PORT_BUSY": Code(_L, "a port that is needed is in use", "stop the program named, or choose other ports (--port-base)"),
     "SETUP_NEEDS_APT": Code(_L, "Debian packages are missing", "run the printed apt-get line once"),
     "SETUP_PROGRAM_FAILED": Code(_L, "a program did not become ready", "read its log, whose path is printed"),
+    "SETUP_INSTALL": Code(_L, "the project could not be installed into the work folder", "see what the installer said"),
+    "SETUP_STEP_FAILED": Code(_L, "a step of the story did not come true", "see what it waited for, and the logs that are shown"),
     "SETUP_SITE_EXISTS": Code(_L, "the site folder exists; a ceremony is never run over another", "choose another folder"),
     "SETUP_SITE_UNREADABLE": Code(_L, "a file of the site cannot be read", "run the ceremony as the holder of the offline keys"),
     "SETUP_PROFILE_EXISTS": Code(_L, "the profile has a key and a delegation already", "nothing is to be done"),
@@ -83,6 +85,7 @@ CODES: dict[str, Code] = {
     "ENROL_SERVER_UNKNOWN": Code(_X, "the server's certificate is not the one in the token", "check the address; do not enrol"),
     "ENROL_PENDING": Code(_T, "the enrolment waits for a person's approval", "approve it: skerry device approve"),
     "ENROL_UNREACHABLE": Code(_T, "the enrolment server does not answer", "check address and network; it is tried again"),
+    "ENROL_MISSING": Code(_L, "this device is not enrolled", "skerry-agent enrol --token TOKEN --server HOST:PORT"),
     # -- TUF (chain of trust)
     "TUF_UNSIGNED": Code(_X, "metadata are not signed by enough trusted keys", "check the repository; a key may have leaked"),
     "TUF_ROLLBACK": Code(_X, "metadata are older than metadata seen before", "check the repository; the server may have been restored"),
@@ -112,6 +115,7 @@ CODES: dict[str, Code] = {
     "ASSIGNMENT_KIND": Code(_R, "the assignment's kind is unknown to this agent", "update the agent"),
     "ASSIGNMENT_DEVICE": Code(_X, "the assignment names another device", "alarm: replayed or misrouted"),
     "ASSIGNMENT_INVALID": Code(_R, "the assignment is not valid", "update the agent or the control plane"),
+    "ASSIGNMENT_SUPERSEDED": Code(_R, "a newer assignment came before this one was confirmed", "nothing: the newer one is taken next"),
     "ASSIGNMENT_DEADLINE": Code(_R, "a state outlasted its deadline", "see the device's log for what it waited for"),
     # -- WORKER, ARENA
     "WORKER_CRASH": Code(_L, "the worker ended unasked", "see its log; it is restarted with back-off"),
@@ -126,6 +130,7 @@ CODES: dict[str, Code] = {
     "OUTBOX_FULL": Code(_T, "the lane's byte budget is used up", "rows are refused and counted until the link is back"),
     "OUTBOX_SCHEMA": Code(_R, "rows do not fit the signed feature schema", "mend the pipeline or the schema"),
     "OUTBOX_TOO_LARGE": Code(_R, "a batch is larger than the limit", "send fewer rows in one request"),
+    "OUTBOX_DISK": Code(_L, "the outbox's disk does not take writes", "look at the disk: free space, file system errors; rows are refused and counted"),
     "ACK_SIGNATURE": Code(_X, "the ack is not signed by a pinned key", "alarm: forged, or the key was not rotated in"),
     "ACK_DEVICE": Code(_X, "the ack names another device", "alarm: replayed or misrouted"),
     "ACK_BEYOND_SENT": Code(_X, "the ack confirms more than was sent", "alarm: forged"),
@@ -140,6 +145,7 @@ CODES: dict[str, Code] = {
     "INGEST_LEDGER": Code(_R, "the running hash in the header is not that of the rows", "the batch is quarantined"),
     "INGEST_FEED": Code(_T, "the registry feed does not answer", "ingest goes on with the last known state"),
     "LAKE_SCHEMA_MISMATCH": Code(_L, "a table exists with another schema", "move the table away or migrate it"),
+    "LAKE_HISTORY": Code(_L, "a watermark names a batch that no table holds", "restore the table: part of its history is gone"),
     "LAKE_CONFLICT": Code(_T, "another writer committed first", "it is tried again on the new snapshot"),
     # -- REPORT
     "REPORT_EXECUTION": Code(_R, "the execution is not this device's", "alarm: forged report"),
@@ -151,7 +157,11 @@ CODES: dict[str, Code] = {
     "CAMPAIGN_STATE": Code(_R, "the campaign is not in a state that allows this", "skerry campaign show"),
     "CAMPAIGN_NO_RELEASE": Code(_R, "the release is not signed for every profile of the devices", "approve the release first"),
     "CAMPAIGN_GATE": Code(_R, "a gate failed", "skerry campaign show lists gate, value and limit"),
-    # -- BUILD, SIGNER
+    # -- BUILD, SIGNER, model registry
+    "REGISTRY_UNREACHABLE": Code(_T, "the model registry does not answer", "is the MLflow server running? it is tried again"),
+    "BUILD_NO_PROFILE": Code(_R, "it is not known for which profiles to build", "enrol a device, or set build_profiles in control.toml"),
+    "BUILD_RESULT": Code(_R, "the built manifests are not those of the job", "update skerry-build"),
+    "RELEASE_STATE": Code(_R, "the release is not in a state that allows this", "skerry release show"),
     "BUILD_MODEL_SIGNATURE": Code(
         _X, "the registered model is not signed by a pinned training key", "sign it: see docs/how-to/register-a-model.md"
     ),

@@ -20,13 +20,14 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from contracts.errors import error
 from deploy.local import supervision
+from deploy.local.processes import Owner, ended, environment
 from deploy.local.supervision import Run
 from deploy.local.units import Unit, mapped
 from program.clock import Clock
@@ -35,15 +36,6 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _prctl = ctypes.CDLL(None).prctl  # looked up before any fork
 _PR_SET_PDEATHSIG = 1
 EXIT_NOT_STARTED = 127  # as a shell says it
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Numeric identity of a program's process; no entry in /etc/passwd is needed."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,10 +200,10 @@ class Supervisor:
         self._tell(kept, "start", process.pid)
         if not kept.program.unit.notify:
             self._ready(kept)
-        async with _ended(process) as ended:
-            why = await self._watch(kept, ended)
-            if not ended.is_set():
-                await self._end(kept, process, ended, why)
+        async with ended(process) as end:
+            why = await self._watch(kept, end)
+            if not end.is_set():
+                await self._end(kept, process, end, why)
         _kill_group(process.pid)
         returncode = process.wait()
         kept.process = None
@@ -219,27 +211,27 @@ class Supervisor:
         self._tell(kept, "exit", process.pid, f"rc {returncode}" + (f" ({why})" if why else ""), returncode)
         return returncode
 
-    async def _watch(self, kept: _Kept, ended: asyncio.Event) -> str:
+    async def _watch(self, kept: _Kept, end: asyncio.Event) -> str:
         """Until it has ended, is told to stop, or is overdue: then the reason why it has to be killed."""
-        while not (ended.is_set() or kept.asked.is_set()):
+        while not (end.is_set() or kept.asked.is_set()):
             now_s = self._clock.mono()
             if why := supervision.overdue(kept.program.unit, kept.run, now_s):
                 return why
             due_s = supervision.deadline_s(kept.program.unit, kept.run)
             kept.spoke.clear()
-            await _first((ended, kept.asked, kept.spoke), None if due_s is None else max(0.0, due_s - now_s))
+            await _first((end, kept.asked, kept.spoke), None if due_s is None else max(0.0, due_s - now_s))
         return ""
 
-    async def _end(self, kept: _Kept, process: subprocess.Popen[bytes], ended: asyncio.Event, why: str) -> None:
+    async def _end(self, kept: _Kept, process: subprocess.Popen[bytes], end: asyncio.Event, why: str) -> None:
         if why:
             self._tell(kept, "kill", process.pid, why)
         else:
             process.terminate()
             process.send_signal(signal.SIGCONT)  # a frozen one has to be able to hear it
-            if await self._clock.wait(ended, kept.program.unit.stop_timeout_s):
+            if await self._clock.wait(end, kept.program.unit.stop_timeout_s):
                 return
         _kill_group(process.pid)
-        await ended.wait()
+        await end.wait()
 
     def _spawn(self, kept: _Kept) -> subprocess.Popen[bytes]:
         program, owner = kept.program, kept.program.owner
@@ -261,19 +253,11 @@ class Supervisor:
             )
 
     def _environment(self, kept: _Kept) -> dict[str, str]:
-        """Nothing of the caller's own environment goes in, so that a stray SKERRY_* cannot."""
-        program, unit = kept.program, kept.program.unit
-        environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": str(program.home),
-            "USER": unit.user,
-            "LOGNAME": unit.user,
-            "NOTIFY_SOCKET": str(kept.notify.getsockname()),
-        }
-        if unit.watchdog_s is not None:
-            environment["WATCHDOG_USEC"] = str(int(unit.watchdog_s * 1e6))
-        return {**environment, **program.environment}
+        program, watchdog_s = kept.program, kept.program.unit.watchdog_s
+        spoken = {"NOTIFY_SOCKET": str(kept.notify.getsockname())}
+        if watchdog_s is not None:
+            spoken["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
+        return environment(program.home, program.unit.user, {**spoken, **program.environment})
 
     # -- what a program says
 
@@ -346,24 +330,6 @@ def _end_with_parent() -> None:
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-
-
-@contextlib.asynccontextmanager
-async def _ended(process: subprocess.Popen[bytes]) -> AsyncIterator[asyncio.Event]:
-    """An event that is set when the process ends, from its pidfd: no thread, no SIGCHLD handler."""
-    ended, loop = asyncio.Event(), asyncio.get_running_loop()
-    descriptor = os.pidfd_open(process.pid)
-
-    def set_once() -> None:
-        loop.remove_reader(descriptor)
-        ended.set()
-
-    loop.add_reader(descriptor, set_once)
-    try:
-        yield ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 async def _first(events: tuple[asyncio.Event, ...], deadline_s: float | None) -> None:
