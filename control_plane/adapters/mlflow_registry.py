@@ -19,17 +19,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from contracts.canonical import canonical_json, sha256_hex
 from contracts.errors import error
 from contracts.release import ModelRegistration, ModelVersion
 from control_plane.services.models_port import Run
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run as MlflowRun
-    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+# MLflow reads these when it is imported: no telemetry, and the log stays ours.
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_CONFIGURE_LOGGING="false")
+
+from mlflow import MlflowClient  # noqa: E402 - see above
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # noqa: E402
+from mlflow.entities import Run as MlflowRun  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion as MlflowVersion  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 
 ARTIFACT = "registration.json"
 _FILES_TAG = "skerry.files"  # JSON {model, calibration, ...: sha256}
@@ -40,9 +43,6 @@ _RUN_PREFIX = "run:"
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
 _INVALID = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-
-# Read by MLflow when it is imported, so they are set before.
-_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_CONFIGURE_LOGGING": "false", "GIT_PYTHON_REFRESH": "quiet"}
 
 
 class MlflowRegistry:
@@ -65,7 +65,8 @@ class MlflowRegistry:
 
     def close(self) -> None:
         """Dispose the engines of an embedded store; a server's client holds nothing."""
-        for part in (self._client._tracking_client.store, self._client._get_registry_client().store):
+        registry = self._client._get_registry_client()  # type: ignore[no-untyped-call]
+        for part in (self._client._tracking_client.store, registry.store):
             dispose = getattr(part, "_dispose_engine", None) or getattr(getattr(part, "engine", None), "dispose", None)
             if dispose:
                 dispose()
@@ -91,8 +92,6 @@ class MlflowRegistry:
         return ModelVersion(name=name, version=int(created.version), run=_RUN_PREFIX + run.info.run_id, registration=registration)
 
     def _record_run(self, name: str, registration: ModelRegistration) -> MlflowRun:
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-
         run = self._client.create_run(self._experiment(name))
         run_id, started = run.info.run_id, run.info.start_time
         metrics = [Metric(key, value, started, 0) for key, value in registration.metrics.items()]
@@ -113,8 +112,6 @@ class MlflowRegistry:
         return str(self._client.create_experiment(name, artifact_location=location))
 
     def _ensure_model(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
         try:
             self._client.create_registered_model(name)
         except MlflowException as refused:
@@ -147,8 +144,6 @@ class MlflowRegistry:
             return sorted((self._version(found, aliases) for found in self._search(name)), key=lambda known: known.version)
 
     def aliases(self, name: str) -> dict[str, int]:
-        from mlflow.exceptions import MlflowException
-
         with _translated(name):
             try:
                 found = self._client.get_registered_model(name).aliases
@@ -184,13 +179,10 @@ class MlflowRegistry:
 
 
 def _client(uri: str) -> MlflowClient:
-    os.environ.update(_ENVIRONMENT)
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own models use what SQLAlchemy 2.1 calls deprecated; nothing we could mend
-        from mlflow import MlflowClient
-
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -203,8 +195,6 @@ def _data_of(found: MlflowRun) -> str:
 @contextmanager
 def _translated(thing: str) -> Iterator[None]:
     """MLflow's exceptions as ours; what is neither absence nor refusal of a value is the server's or the disk's."""
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
     except MlflowException as failed:

@@ -1,0 +1,52 @@
+"""What this process remembers of the device registry: valid for one registry revision and at most one second.
+
+Every request of a device is judged against it, so that a revocation takes effect within that second, also when another
+replica wrote it; a commit in this process takes effect at once.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from contracts.errors import error
+from control_plane.adapters.peer_certificate import Peer
+from control_plane.services.unit_of_work import Units
+from control_plane.store import devices
+from program.clock import Clock
+
+VALID_S = 1.0
+
+
+class RegistryView:
+    def __init__(self, units: Units, clock: Clock) -> None:
+        self._units, self._clock = units, clock
+        self._lock = threading.Lock()
+        self._revision = -1
+        self._checked_mono = float("-inf")
+        self._active: frozenset[str] = frozenset()
+        self._revoked: frozenset[str] = frozenset()  # fingerprints
+
+    def invalidate(self) -> None:
+        """The registry changed in this process."""
+        self._checked_mono = float("-inf")
+
+    def require_active(self, peer: Peer) -> None:
+        """Raises API_FORBIDDEN unless `peer` is an active device with a certificate that is neither revoked nor expired."""
+        if peer.kind != "device":
+            raise error("API_FORBIDDEN", peer.id, "only devices")
+        if self._clock.mono() - self._checked_mono > VALID_S:
+            self._refresh()
+        if peer.id not in self._active:
+            raise error("API_FORBIDDEN", peer.id, "the device is not active in the registry")
+        if peer.fingerprint in self._revoked or peer.not_after <= self._clock.utc():
+            raise error("API_FORBIDDEN", peer.id, "the certificate is revoked or expired")
+
+    def _refresh(self) -> None:
+        with self._lock:
+            now = self._clock.mono()
+            with self._units.read() as session:
+                revision = devices.registry_revision(session)
+                if revision != self._revision:
+                    self._active, self._revoked = devices.active_ids(session), devices.revoked_fingerprints(session)
+                    self._revision = revision
+            self._checked_mono = now
