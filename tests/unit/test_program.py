@@ -169,6 +169,30 @@ def test_a_writer_that_dies_leaves_the_old_file_or_the_new_one(tmp_path: Path, s
     assert path.read_bytes() == content
 
 
+ORDER = """
+import os, sys
+from pathlib import Path
+from program.files import write_durably
+
+def traced(name):
+    real = getattr(os, name)
+    def call(*args, **more):
+        print(name)
+        return real(*args, **more)
+    setattr(os, name, call)
+
+for name in ("write", "fchmod", "fsync", "rename"):
+    traced(name)
+write_durably(Path(sys.argv[1]), b"x", 0o600)
+"""
+
+
+def test_content_is_on_disk_before_it_has_its_name_and_the_name_after(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ORDER, str(tmp_path / "record")]
+    done = subprocess.run(command, cwd=REPO, timeout=DEADLINE_S, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["fchmod", "write", "fsync", "rename", "fsync"]
+
+
 def test_what_a_dead_writer_left_aside_does_not_stop_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "record"
     (tmp_path / f".record.{os.getpid()}.tmp").write_bytes(b"half" * 1000)
