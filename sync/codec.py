@@ -1,0 +1,269 @@
+"""A batch between rows and bytes, and the ledger's canonical rows. PURE; nanoarrow and no numpy, so that the agent stays small.
+
+    rows -> Columns -> Arrow record batch message without schema -> zstd -> body
+    header (msgpack array) + body -> `u16 header length | header | body | signature`          (contracts/batch.py)
+
+The ledger: `h = sha256(h || row_bytes)` for each row, starting at LEDGER_START. row_bytes is
+`idx (u32) | per column: null flag (0 value, 1 null), then the value's raw little-endian bits`; utf8 and binary
+values are preceded by their length (u32); bool is one byte; a null has no value bytes. Device, ingest and audit
+all compute it from `Columns`, which each of them fills from its own Arrow, so that there is one implementation.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import msgpack
+import nanoarrow
+import zstandard
+from nanoarrow import ipc
+from pydantic import ValidationError
+
+from contracts.batch import MAX_BATCH_BYTES, BatchHeader
+from contracts.canonical import SIGNATURE_BYTES
+from contracts.errors import error
+from contracts.features import Column, FeatureSchema
+
+ZSTD_LEVEL = 1
+MAX_BODY_DECODED_BYTES = 8 * 1024 * 1024  # a body that claims more is refused before it is decompressed
+MAX_HEADER_BYTES = 2048
+_LENGTH = struct.Struct("<H")
+
+FIXED = {"bool": ("B", 1), "i16": ("h", 2), "i32": ("i", 4), "i64": ("q", 8), "f32": ("f", 4), "f64": ("d", 8), "utc_us": ("q", 8)}
+_PYTHON_TYPES: dict[str, frozenset[type]] = {
+    "bool": frozenset({bool}),
+    **dict.fromkeys(("i16", "i32", "i64", "utc_us"), frozenset({int})),
+    **dict.fromkeys(("f32", "f64"), frozenset({float, int})),
+    "utf8": frozenset({str}),
+    "binary": frozenset({bytes}),
+}
+
+
+@dataclass(frozen=True)
+class ColumnData:
+    """One column's raw bits, `length` rows. Fixed width: `values` holds width * length little-endian bytes (bool: one byte each).
+
+    utf8, binary: `values` is the concatenation and `offsets` has length + 1 entries, offsets[0] == 0.
+    `nulls[i]` is 1 where row i has no value; None when there is no null.
+    """
+
+    values: bytes
+    offsets: Sequence[int] | None = None
+    nulls: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    length: int
+    data: tuple[ColumnData, ...]
+
+
+# -- rows -> Columns
+
+
+def columns_of(schema: FeatureSchema, rows: Sequence[Sequence[Any]]) -> Columns:
+    """Raw bits of `rows`, each a sequence in schema order. Raises RejectedError OUTBOX_SCHEMA, which names the column."""
+    width = len(schema.columns)
+    if not rows or any(len(row) != width for row in rows):
+        raise error("OUTBOX_SCHEMA", schema.schema_id, f"wants one or more rows of {width} values")
+    return Columns(len(rows), tuple(_column(column, values) for column, values in zip(schema.columns, zip(*rows))))
+
+
+def _column(column: Column, values: tuple[Any, ...]) -> ColumnData:
+    nulls, values = _without_nulls(column, values)
+    if not set(map(type, values)) <= _PYTHON_TYPES[column.type]:
+        raise error("OUTBOX_SCHEMA", column.name, f"every value must be {column.type}")
+    try:
+        if column.type in FIXED:
+            return ColumnData(struct.pack(f"<{len(values)}{FIXED[column.type][0]}", *values), None, nulls)
+        return _variable([value.encode() for value in values] if column.type == "utf8" else values, nulls)
+    except (struct.error, OverflowError, UnicodeEncodeError) as unfit:
+        raise error("OUTBOX_SCHEMA", column.name, str(unfit)) from unfit
+
+
+def _without_nulls(column: Column, values: tuple[Any, ...]) -> tuple[bytes | None, tuple[Any, ...]]:
+    if None not in values:
+        return None, values
+    if not column.nullable:
+        raise error("OUTBOX_SCHEMA", column.name, "is not nullable")
+    filler: Any = {"utf8": "", "binary": b"", "bool": False}.get(column.type, 0)
+    return bytes(value is None for value in values), tuple(filler if value is None else value for value in values)
+
+
+def _variable(pieces: Sequence[bytes], nulls: bytes | None) -> ColumnData:
+    return ColumnData(b"".join(pieces), tuple(accumulate(map(len, pieces), initial=0)), nulls)
+
+
+# -- the ledger
+
+
+def row_bytes(schema: FeatureSchema, columns: Columns) -> Iterator[bytes]:
+    """Canonical bytes of each row, in order; the first row has idx 0."""
+    indices = ColumnData(struct.pack(f"<{columns.length}I", *range(columns.length)))
+    pieces = list(_row_pieces(schema.columns, columns.data, indices, columns.length))
+    return iter(pieces[0]) if len(pieces) == 1 else map(b"".join, zip(*pieces))
+
+
+def _row_pieces(columns: Sequence[Column], data: Sequence[ColumnData], indices: ColumnData, length: int) -> Iterator[list[bytes]]:
+    """Lists of `length` pieces whose concatenation per row is the row. Runs of plain columns become one piece."""
+    run: list[bytes] = [indices.values[byte::4] for byte in range(4)]
+    for column, content in zip(columns, data):
+        if column.type in FIXED and content.nulls is None:
+            width = FIXED[column.type][1]
+            run += [bytes(length), *(content.values[byte::width] for byte in range(width))]
+            continue
+        if run:
+            yield _interleave(run, length)
+            run = []
+        yield _values(column, content, length)
+    if run:
+        yield _interleave(run, length)
+
+
+def _interleave(lanes: Sequence[bytes], length: int) -> list[bytes]:
+    """Byte k of every row stands in lanes[k]; strided assignment does in C what a loop over cells would do in Python."""
+    width = len(lanes)
+    block = bytearray(width * length)
+    for position, lane in enumerate(lanes):
+        block[position::width] = lane
+    whole = bytes(block)
+    return [whole[start : start + width] for start in range(0, width * length, width)]
+
+
+def _values(column: Column, content: ColumnData, length: int) -> list[bytes]:
+    nulls = content.nulls or bytes(length)
+    if column.type in FIXED:
+        width = FIXED[column.type][1]
+        return [b"\1" if nulls[i] else b"\0" + content.values[i * width : (i + 1) * width] for i in range(length)]
+    offsets = content.offsets or (0,)
+    return [
+        b"\1" if nulls[i] else b"\0" + struct.pack("<I", offsets[i + 1] - offsets[i]) + content.values[offsets[i] : offsets[i + 1]]
+        for i in range(length)
+    ]
+
+
+def extend(running_hash: bytes, rows: Iterator[bytes]) -> bytes:
+    """The running hash after `rows`: sha256 over the hash before and each row, one row after the other."""
+    sha256 = hashlib.sha256
+    for row in rows:
+        running_hash = sha256(running_hash + row).digest()
+    return running_hash
+
+
+# -- Columns -> body
+
+
+def encode_body(schema: FeatureSchema, columns: Columns) -> bytes:
+    """zstd of one Arrow record batch message; the schema goes by its id."""
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(_record_batch_message(schema, columns))
+
+
+def decompress(body: bytes) -> bytes:
+    """The record batch message of a body. Raises RejectedError INGEST_MALFORMED; the size is bounded before memory is taken."""
+    try:
+        size = zstandard.frame_content_size(body)
+        if not 0 < size <= MAX_BODY_DECODED_BYTES:
+            raise error("INGEST_MALFORMED", "body", f"claims {size} bytes")
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_DECODED_BYTES)
+    except zstandard.ZstdError as broken:
+        raise error("INGEST_MALFORMED", "body", str(broken)) from broken
+
+
+def _record_batch_message(schema: FeatureSchema, columns: Columns) -> bytes:
+    arrow = _arrow_schema(schema)
+    children = [_arrow_array(column, data, columns.length) for column, data in zip(schema.columns, columns.data)]
+    array = nanoarrow.c_array_from_buffers(arrow, columns.length, [None], children=children)
+    stream = io.BytesIO()
+    writer = ipc.StreamWriter.from_writable(stream)
+    writer.write_array(array)  # writes the schema message first; without close() no end marker follows
+    return stream.getvalue()[_schema_message_bytes(stream.getvalue()) :]
+
+
+def _schema_message_bytes(stream: bytes) -> int:
+    """Length of the first encapsulated message: 0xFFFFFFFF, i32 metadata length, metadata; a schema has no body."""
+    return 8 + int(struct.unpack_from("<i", stream, 4)[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _arrow_schema(schema: FeatureSchema) -> Any:
+    fields = {column.name: _arrow_type(column.type, column.nullable) for column in schema.columns}
+    return nanoarrow.c_schema(nanoarrow.struct(fields, nullable=False))
+
+
+def _arrow_type(kind: str, nullable: bool) -> Any:
+    if kind == "utc_us":
+        return nanoarrow.timestamp("us", timezone="UTC", nullable=nullable)
+    make = {
+        "bool": nanoarrow.bool_, "i16": nanoarrow.int16, "i32": nanoarrow.int32, "i64": nanoarrow.int64,
+        "f32": nanoarrow.float32, "f64": nanoarrow.float64, "utf8": nanoarrow.string, "binary": nanoarrow.binary,
+    }[kind]  # fmt: skip
+    return make(nullable=nullable)
+
+
+def _arrow_array(column: Column, data: ColumnData, length: int) -> Any:
+    validity = None if data.nulls is None else _bitmap(bytes(1 - flag for flag in data.nulls))
+    values = _bitmap(data.values) if column.type == "bool" else data.values
+    offsets = [] if data.offsets is None else [struct.pack(f"<{length + 1}i", *data.offsets)]
+    nulls = 0 if data.nulls is None else sum(data.nulls)
+    return nanoarrow.c_array_from_buffers(_arrow_type(column.type, column.nullable), length, [validity, *offsets, values], null_count=nulls)
+
+
+def _bitmap(flags: bytes) -> bytes:
+    """One bit per flag, least significant first, as Arrow wants it."""
+    padded = flags + bytes(-len(flags) % 8)
+    return bytes(sum(padded[start + bit] << bit for bit in range(8)) for start in range(0, len(padded), 8))
+
+
+# -- framing
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A batch as received, taken apart. Nothing in it is trusted before `signature` is checked over `signed`."""
+
+    header: BatchHeader
+    signed: bytes  # length + header, the bytes under the signature
+    body: bytes
+    signature: bytes
+
+
+def pack_header(header: BatchHeader) -> bytes:
+    """`u16 length + msgpack array`: what the signature covers."""
+    packed = msgpack.packb(header.to_array(), use_bin_type=True)
+    return bytes(_LENGTH.pack(len(packed)) + packed)
+
+
+def frame(signed: bytes, body: bytes, signature: bytes) -> bytes:
+    return signed + body + signature
+
+
+def parse(message: bytes) -> Frame:
+    """Take a message apart. Raises RejectedError INGEST_MALFORMED; checks neither signature nor body."""
+    if not _LENGTH.size + SIGNATURE_BYTES < len(message) <= MAX_BATCH_BYTES:
+        raise error("INGEST_MALFORMED", "message", f"has {len(message)} bytes")
+    length = _LENGTH.unpack_from(message)[0]
+    end = _LENGTH.size + length
+    if length > MAX_HEADER_BYTES or end + SIGNATURE_BYTES > len(message):
+        raise error("INGEST_MALFORMED", "header", f"claims {length} bytes")
+    return Frame(_header(message[_LENGTH.size : end]), message[:end], message[end:-SIGNATURE_BYTES], message[-SIGNATURE_BYTES:])
+
+
+def _header(packed: bytes) -> BatchHeader:
+    try:
+        values = msgpack.unpackb(packed, raw=False, strict_map_key=True)
+        if not isinstance(values, list):
+            raise ValueError("is not an array")
+        return BatchHeader.from_array(values)
+    except (ValueError, ValidationError, msgpack.UnpackException, TypeError) as broken:
+        raise error("INGEST_MALFORMED", "header", str(broken)) from broken
+
+
+def body_digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
