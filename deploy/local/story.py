@@ -1,0 +1,134 @@
+"""The frame of the story: each step waits for a named event with a deadline, never for a sleep, and leaves a Proof.
+
+The first thing that is not true ends the story: later steps would stand on nothing. The tail of the logs that matter is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import SkerryError, error
+from contracts.operator import EventView
+from deploy.local.operators_api import EventFeed, OperatorsApi
+from deploy.local.processes import Done, command, environment
+from deploy.local.progress import Progress
+from deploy.local.record import Proof, Record
+from deploy.local.site import LocalSite
+from deploy.local.supervisor import Event, Supervisor, tail
+from program.clock import Clock
+
+
+@dataclass
+class Story:
+    site: LocalSite
+    supervisor: Supervisor
+    clock: Clock
+    progress: Progress
+    record: Record
+    random: random.Random
+    devices: dict[str, str] = field(default_factory=dict)  # program (agent-1) -> device id
+    releases: dict[int, str] = field(default_factory=dict)  # model version -> release id
+    digests: dict[int, str] = field(default_factory=dict)  # model version -> bundle digest
+    api: OperatorsApi = field(init=False)
+    feed: EventFeed = field(init=False)
+
+    def connect(self) -> None:
+        self.api = OperatorsApi(self.site.ports.operators, self.site.token("operator").read_text().strip())
+        self.feed = EventFeed(self.api, self.clock)
+
+    # -- proving
+
+    @contextlib.asynccontextmanager
+    async def proving(self, step: str, what: str, deadline_s: float, logs: Sequence[str] = ()) -> AsyncIterator[Proof]:
+        """Everything in the block within `deadline_s`. A failure is recorded with the ends of `logs`, and raised."""
+        proof = Proof(step, what, ok=False)
+        self.progress.doing(what)
+        began_s = self.clock.mono()
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield proof
+            proof.ok = True
+        except TimeoutError as late:
+            failed = error("SETUP_STEP_FAILED", what, f"not within {deadline_s:g} s{self._ends(logs)}")
+            proof.code, proof.detail = failed.code, failed.detail
+            raise failed from late
+        except SkerryError as failed:
+            proof.code, proof.detail = failed.code, f"{failed}{self._ends(logs)}"
+            raise error("SETUP_STEP_FAILED", what, proof.detail) from failed
+        finally:
+            proof.seconds = round(self.clock.mono() - began_s, 3)
+            self.record.proofs.append(proof)
+            self.progress.proved(proof)
+
+    def _ends(self, logs: Sequence[str]) -> str:
+        paths = [self.supervisor.log_path(name) for name in logs]
+        return "".join(f"\n  end of {path}:\n{tail(path)}" for path in paths)
+
+    async def operators_event(self, proof: Proof, wanted: Callable[[EventView], bool], after: int = 0) -> EventView:
+        event = await self.feed.wait(wanted, after)
+        proof.source, proof.event_no = "operators' log", event.seq
+        return event
+
+    async def supervisors_event(self, proof: Proof, wanted: Callable[[Event], bool], deadline_s: float, after: int = 0) -> Event:
+        event = await self.supervisor.wait(wanted, deadline_s, after)
+        proof.source, proof.event_no = "supervisor", event.no
+        return event
+
+    # -- acting: the real programs, as the people who would use them
+
+    async def act(self, person: str, *argv: str, given: str = "") -> Done:
+        """Run a command as `person`; SETUP_STEP_FAILED with its own words when it fails."""
+        done = await command(argv, self.site.owner(person), self._environment(person), given)
+        if done.returncode != 0:
+            raise error(
+                "SETUP_STEP_FAILED",
+                " ".join(_short(part) for part in argv),
+                f"exit {done.returncode}: {(done.stderr or done.stdout)[-1500:]}",
+            )
+        return done
+
+    async def skerry(self, person: str, *arguments: str) -> Any:
+        """`skerry ARGUMENTS --json` as `person`: what it printed, parsed."""
+        done = await self.act(person, self.site.bin("skerry"), *arguments, "--json")
+        return json.loads(done.stdout)
+
+    async def trainer(self, *arguments: str) -> Done:
+        return await self.act("trainer", self.site.bin("python"), "-m", "examples.digits_line", *arguments)
+
+    async def agent(self, name: str, *arguments: str) -> Any:
+        """`skerry-agent ARGUMENTS --json` on a device: what it printed, parsed."""
+        done = await self.act(name, self.site.bin("skerry-agent"), *arguments, "--config", str(self.site.config(name)), "--json")
+        return json.loads(done.stdout)
+
+    async def audit(self) -> Any:
+        done = await self.act("ingest", self.site.bin("skerry-ingest"), "audit", "--config", str(self.site.config("ingest")), "--json")
+        return json.loads(done.stdout)
+
+    def _environment(self, person: str) -> dict[str, str]:
+        home = self.site.person(person) if self.site.person(person).exists() else self.site.state(person)
+        token = str(self.site.token(person)) if self.site.token(person).exists() else ""
+        return environment(home, person, {"SKERRY_URL": self.site.url, "SKERRY_TOKEN_FILE": token} if token else {})
+
+    async def until(self, read: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool]) -> Any:
+        """Read again and again until it is as wanted. The reading itself is the pace; the proof has the deadline."""
+        while True:
+            seen = await read()
+            if wanted(seen):
+                return seen
+
+
+def want(true: bool, what: str, seen: Any = "") -> None:
+    """SETUP_STEP_FAILED unless `true`."""
+    if not true:
+        raise error("SETUP_STEP_FAILED", what, f"seen: {seen}")
+
+
+def _short(part: str) -> str:
+    return Path(part).name if part.startswith("/") else part
