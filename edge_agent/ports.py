@@ -1,15 +1,23 @@
 """What the loops need of the world. Production: edge_agent/adapters, inference/host.py, pipeline/link.py, sync/uplink.
 Simulators in tests/simulators implement the same Protocols and pass the same contract suites.
+
+A method that is not `async` may block; the loops call it by `asyncio.to_thread` where its docstring says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from contracts.assignment import Assignment
 from contracts.manifest import Manifest
+from contracts.reports import ReportAnswer, ReportBatch
+from edge_agent.core.admission import AdmittedBundle, ImageTarget
+from edge_agent.core.floors import Floors
+from edge_agent.core.record import Record
 
 
 @dataclass(frozen=True)
@@ -53,3 +61,89 @@ class Pipeline(Protocol):
         """Send live frames to `live` and copies to `shadow` (digests of loaded workers); the first frame number that went so."""
 
     def pid(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class PendingReport:
+    """One report as it will travel; dense `seq` per execution."""
+
+    execution: str
+    seq: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A report without its number: the store gives it, in the transaction that makes the report durable."""
+
+    execution: str
+    body: dict[str, Any]
+
+
+class Store(Protocol):
+    """agent.db. Each call is one durable transaction."""
+
+    def record(self) -> Record: ...
+
+    def save(self, record: Record, reports: Sequence[Draft] = ()) -> None:
+        """The record and what has to be reported of it, together or not at all."""
+
+    def add_reports(self, reports: Sequence[Draft]) -> None: ...
+
+    def pending(self, limit: int) -> list[PendingReport]:
+        """Reports that the server has not confirmed, oldest first."""
+
+    def confirm_reports(self, accepted: dict[str, int]) -> None:
+        """Drop the reports up to the server's highest contiguous number per execution."""
+
+    def floors(self) -> Floors: ...
+
+    def set_floors(self, floors: Floors) -> None:
+        """Floors only rise: the stored ones are the larger of both."""
+
+    def journal(self, event: str, fields: dict[str, Any]) -> None: ...
+
+
+class Trust(Protocol):
+    """Both TUF repositories. Methods block: call them in a thread."""
+
+    def poll(self) -> Assignment:
+        """The verified assignment of now, which may be the one known before. Raises TUF_* and ASSIGNMENT_* errors."""
+
+    def manifest(self, path: str, stopped: Callable[[], bool]) -> tuple[ImageTarget, bytes]:
+        """A manifest's verified bytes with what the image repository says of it. Raises BUNDLE_NOT_IN_IMAGE, TUF_*."""
+
+
+class Slots(Protocol):
+    """slots/: the only writer. Methods block: call them in a thread."""
+
+    def check_space(self, admitted: AdmittedBundle) -> None:
+        """Raises LocalFaultError BUNDLE_NO_SPACE."""
+
+    def stage(self, admitted: AdmittedBundle, stopped: Callable[[], bool]) -> None:
+        """Fetch the missing members into .staging, each verified by chunk and digest. Resumes what lies there."""
+
+    def seal(self, digest: str) -> None:
+        """Verify all of .staging/<digest>, the model signature too, and move it to its final name. Sealing twice is one seal."""
+
+    def manifest(self, digest: str) -> Manifest:
+        """Of a sealed slot. Raises TrustError BUNDLE_MEMBER_DIGEST when a file is missing or altered."""
+
+    def verify(self, digest: str) -> Manifest:
+        """Re-hash a sealed slot whole. Raises TrustError BUNDLE_MEMBER_DIGEST."""
+
+    def path(self, digest: str) -> Path: ...
+
+    def activate(self, digest: str) -> None:
+        """`current` names `digest` ("" = none), `previous` what it named before; one atomic switch, durable."""
+
+    def current(self) -> str: ...
+
+    def keep_only(self, digests: frozenset[str]) -> None:
+        """Delete the slots and staging folders of all others; never what `current` names."""
+
+
+class ControlPlane(Protocol):
+    """The rest of /device/v1. Methods block: call them in a thread."""
+
+    def report(self, batch: ReportBatch) -> ReportAnswer: ...

@@ -1,0 +1,42 @@
+"""The rest of /device/v1: reports and renewals. Blocking; call it in a thread."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import ValidationError
+
+from contracts.enrolment import EnrolmentAnswer
+from contracts.errors import error
+from contracts.reports import ReportAnswer, ReportBatch
+from edge_agent.adapters.http import Http, expect
+from edge_agent.adapters.identity import Identity, NewKeys, keep
+
+MAX_ANSWER_BYTES = 256 * 1024
+
+
+class ControlPlaneClient:
+    def __init__(self, http: Http, control_url: str) -> None:
+        self._http, self._base = http, f"{control_url}/device/v1"
+
+    def report(self, batch: ReportBatch) -> ReportAnswer:
+        """Raises TransientError; a report is never given up."""
+        url = f"{self._base}/reports"
+        answer = expect(url, self._http.post(url, batch.model_dump_json().encode(), max_bytes=MAX_ANSWER_BYTES), 200)
+        try:
+            return ReportAnswer.model_validate_json(answer.body)
+        except ValidationError as invalid:
+            raise error("API_UNREACHABLE", url, "an answer that cannot be read") from invalid
+
+    def renew(self, identity: Identity) -> Identity:
+        """New keys, same id; the pins stay those of enrolment. Raises TransientError, TrustError ENROL_SERVER_UNKNOWN."""
+        keys = NewKeys.make()
+        url = f"{self._base}/renewals"
+        body = json.dumps({"csr_pem": keys.csr_pem(), "batch_key": keys.batch_key().model_dump()}).encode()
+        answer = expect(url, self._http.post(url, body, max_bytes=MAX_ANSWER_BYTES), 200, 201)
+        granted = EnrolmentAnswer.model_validate_json(answer.body)
+        if granted.device != identity.device:
+            raise error("ENROL_SERVER_UNKNOWN", granted.device, f"this is {identity.device}")
+        renewed = keep(identity.folder, keys, granted, identity.pins)
+        self._http.reconnect()
+        return renewed

@@ -1,0 +1,51 @@
+"""agent.toml. Where the control plane and the broker are comes from the pins of enrolment, not from here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from program.config import Config
+
+DEFAULT_CONFIG = "/etc/skerry/agent.toml"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceConfig(_Table):
+    kind: Literal["folder"] = "folder"  # a folder of pictures, read in the order of their names, again and again
+    path: Path  # the folder
+    fps: float = Field(default=20, gt=0, le=1000)  # frames per second
+
+
+class BudgetConfig(_Table):
+    live_bytes: int = Field(default=256 * 1024**2, gt=0)  # disk for rows of lane `live` that are not acked yet
+    bulk_bytes: int = Field(default=64 * 1024**2, gt=0)  # the same for lane `bulk`
+    alert_bytes: int = Field(default=16 * 1024**2, gt=0)  # the same for lane `alert`
+
+
+class NetworkConfig(_Table):
+    connect_timeout_s: float = Field(default=5, gt=0)  # for one connection
+    read_timeout_s: float = Field(default=10, gt=0)  # without a single byte
+    metadata_deadline_s: float = Field(default=30, gt=0)  # one metadata file or answer, in all
+    blob_deadline_s: float = Field(default=3600, gt=0)  # one member, in all; it is resumed after that
+    min_bytes_per_s: int = Field(default=1024, ge=0)  # below this average a download is given up
+    rate_grace_s: float = Field(default=10, ge=0)  # before the average counts
+    retry_cap_s: float = Field(default=60, gt=0)  # longest delay between attempts
+
+
+class AgentConfig(Config):
+    state_dir: Path = Path("/var/lib/skerry/agent")  # agent.db, outbox.db, slots/, tuf/, keys/
+    run_dir: Path = Path("/run/skerry/agent")  # control socket, pipeline socket
+    source: SourceConfig | None = None  # where frames come from; without it no pipeline is started
+    worker_python: str = sys.executable  # interpreter of worker and pipeline (the board's own where TensorRT's binding lives)
+    profile_root: Path = Path("/")  # file tree from which the profile is detected
+    budgets: BudgetConfig = BudgetConfig()  # disk per lane
+    network: NetworkConfig = NetworkConfig()  # deadlines
+    free_space_margin_bytes: int = Field(default=64 * 1024**2, ge=0)  # stays free after staging
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"  # of the JSON log
