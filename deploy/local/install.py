@@ -6,14 +6,13 @@ dependencies; the project itself is built and installed with its console scripts
 
 from __future__ import annotations
 
-import compileall
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 from contracts.errors import error
+from deploy.local.processes import command, environment
 
 PACKAGES = (
     "contracts",
@@ -30,25 +29,21 @@ PACKAGES = (
 BESIDE = ("pyproject.toml", "README.md", "LICENSE")
 
 
-def install(source: Path, opt: Path) -> None:
+async def install(source: Path, opt: Path) -> None:
     """Install the checkout `source` as `opt`. LocalFaultError SETUP_INSTALL with what the installer said."""
-    site_packages = _environment(opt)
+    interpreter = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+    await _run(interpreter, "-m", "venv", "--without-pip", opt)
+    opt.chmod(0o755)
+    site_packages = opt / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     (site_packages / "skerry-dependencies.pth").write_text(f"{Path(sysconfig.get_path('purelib')).resolve()}\n")
     build = opt / "build"
     _copy(source, build)
-    # the installer must not compile for itself: other uids cannot write the cache, and pip's way takes three times as long
-    command = [str(opt / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
-    _run([*command, "--no-deps", "--no-build-isolation", "--no-index", "--no-compile", str(build)])
+    python = opt / "bin" / "python"
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location")
+    await _run(*pip, "--no-deps", "--no-build-isolation", "--no-index", "--no-compile", build)
     shutil.rmtree(build)
-    compileall.compile_dir(site_packages, quiet=2, workers=1)
-
-
-def _environment(opt: Path) -> Path:
-    """An empty virtual environment; its site-packages."""
-    interpreter = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
-    _run([str(interpreter), "-m", "venv", "--without-pip", str(opt)])
-    opt.chmod(0o755)
-    return opt / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    # now, because other uids cannot write the cache and would compile at every start
+    await _run(python, "-m", "compileall", "-qq", site_packages)
 
 
 def _copy(source: Path, build: Path) -> None:
@@ -61,7 +56,7 @@ def _copy(source: Path, build: Path) -> None:
             shutil.copy(source / name, build / name)
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+async def _run(*argv: str | Path) -> None:
+    done = await command([str(part) for part in argv], None, environment(Path("/nonexistent"), "root"))
     if done.returncode != 0:
-        raise error("SETUP_INSTALL", " ".join(command[:4]), (done.stdout + done.stderr)[-2000:])
+        raise error("SETUP_INSTALL", " ".join(Path(part).name for part in map(str, argv[:4])), (done.stdout + done.stderr)[-2000:])

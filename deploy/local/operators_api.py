@@ -77,12 +77,14 @@ class EventFeed:
     def last(self) -> int:
         return self.events[-1].seq if self.events else 0
 
-    async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        never = asyncio.Event()
+        while True:
             try:
                 answer = await self._api.get(f"/v1/events?after={self.last}&limit=500&wait_s={LONG_POLL_S}")
             except TransientError:
-                await self._clock.wait(stop, RETRY_S)  # the control plane is down: the story kills it once
+                await self._clock.wait(never, RETRY_S)  # the control plane is down: the story kills it once
                 continue
             fresh = [EventView(**event) for event in answer]
             if fresh:

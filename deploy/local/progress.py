@@ -16,11 +16,12 @@ BEAT_S = 1.5  # below the two seconds that are promised, with room for a busy ma
 
 
 class Progress:
-    """`await progress.beat(stop)` runs beside the story."""
+    """`progress.beat()` runs beside the story."""
 
     def __init__(self, clock: Clock, out: TextIO = sys.stdout) -> None:
         self._clock, self._out = clock, out
         self._terminal = out.isatty()
+        self.silent = False  # when the story is over and only Ctrl-C is awaited
         self._doing, self._since_s, self._spoke_s = "starting", clock.mono(), clock.mono()
 
     def doing(self, what: str) -> None:
@@ -36,9 +37,11 @@ class Progress:
     def proved(self, proof: Proof) -> None:
         self.say(f"  {'ok    ' if proof.ok else 'FAILED'} {proof.step}  {proof.what}  ({proof.seconds:.1f} s)")
 
-    async def beat(self, stop: asyncio.Event) -> None:
-        while not await self._clock.wait(stop, BEAT_S / 3):
-            if self._terminal or self._clock.mono() - self._spoke_s >= BEAT_S * 2 / 3:
+    async def beat(self) -> None:
+        """Runs beside the story until it is cancelled."""
+        never = asyncio.Event()
+        while not await self._clock.wait(never, BEAT_S / 3):
+            if not self.silent and (self._terminal or self._clock.mono() - self._spoke_s >= BEAT_S * 2 / 3):
                 self._waiting_line()
 
     def _waiting_line(self) -> None:

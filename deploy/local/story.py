@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,27 @@ class Story:
     digests: dict[int, str] = field(default_factory=dict)  # model version -> bundle digest
     api: OperatorsApi = field(init=False)
     feed: EventFeed = field(init=False)
+    _beside: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    async def __aenter__(self) -> Story:
+        self.beside(self.progress.beat())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+
+    def beside(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Runs while the story goes on; cancelled when it ends."""
+        self._beside.append(task := asyncio.create_task(work))
+        return task
 
     def connect(self) -> None:
+        """Follow the operators' log from now on."""
         self.api = OperatorsApi(self.site.ports.operators, self.site.token("operator").read_text().strip())
         self.feed = EventFeed(self.api, self.clock)
+        self.beside(self.feed.run())
 
     # -- proving
 

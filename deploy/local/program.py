@@ -1,0 +1,108 @@
+"""skerry-local: a whole site on one machine, on real parts.
+
+demo   tells the story from nothing to a fleet that updates itself, and prints what it proved; exit 0 only when all of it is true
+up     starts everything, enrols three devices and stays until Ctrl-C ("try it")
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from contracts.errors import SkerryError
+from deploy.local.ports import Ports
+from deploy.local.progress import Progress, render
+from deploy.local.record import Record
+from deploy.local.site import LocalSite
+from deploy.local.steps import STORY, TRY_IT, Step
+from deploy.local.steps.kept import where_to_look
+from deploy.local.story import Story
+from deploy.local.supervisor import Supervisor
+from program.clock import SystemClock
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    root = options.work_dir or Path(tempfile.mkdtemp(prefix="skerry-demo-"))
+    returncode = asyncio.run(_until_interrupted(options, root))
+    if returncode in (EXIT_OK, EXIT_INTERRUPTED) and options.work_dir is None:
+        shutil.rmtree(root, ignore_errors=True)
+    else:
+        print(f"logs and state stay in {root}", file=sys.stderr)
+    return returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skerry-local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    acts = parser.add_subparsers(dest="act", required=True)
+    for act, text in {"demo": "tell the story", "up": "start everything and stay"}.items():
+        command = acts.add_parser(act, help=text)
+        command.add_argument("--keep", action="store_true", help="leave everything running afterwards, until Ctrl-C")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the record; the table is its rendering")
+        command.add_argument("--port-base", type=int, metavar="N", help="four ports from N on (default 8484, 8443, 8444, 8883)")
+        command.add_argument(
+            "--work-dir", type=Path, metavar="DIR", help="an empty folder that others can reach (default /tmp/skerry-demo-*)"
+        )
+        command.add_argument("--seed", type=int, default=20, help="of what is chosen at random (default %(default)s)")
+    return parser
+
+
+async def _until_interrupted(options: argparse.Namespace, root: Path) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    telling = asyncio.create_task(_tell(options, root, stop), name="story")
+    stopped = asyncio.create_task(stop.wait(), name="interrupt")
+    await asyncio.wait((telling, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not telling.done():
+        telling.cancel()
+    try:
+        return await telling
+    except asyncio.CancelledError:
+        print("interrupted: everything is stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) -> int:
+    clock, record = SystemClock(), Record()
+    site = LocalSite(root, Ports.from_base(options.port_base), as_root=os.geteuid() == 0)
+    chance = random.Random(options.seed)  # noqa: S311  # a choice, not a secret
+    async with Supervisor(root, clock) as supervisor, Story(site, supervisor, clock, Progress(clock), record, chance) as story:
+        await _run_steps(story, STORY if options.act == "demo" else TRY_IT)
+        _show(options, record)
+        if record.ok and (options.keep or options.act == "up"):
+            print(where_to_look(story), flush=True)
+            story.progress.silent = True
+            await stop.wait()
+        story.progress.doing("stopping everything")
+    return EXIT_OK if record.ok else EXIT_FAILED
+
+
+async def _run_steps(story: Story, steps: Sequence[Step]) -> None:
+    began_s = story.clock.mono()
+    try:
+        for step in steps:
+            step_began_s = story.clock.mono()
+            await step(story)
+            story.record.timings_s[step.__module__.rpartition(".")[2]] = round(story.clock.mono() - step_began_s, 2)
+    except SkerryError as failed:
+        story.progress.say(f"\n{failed}\n  remedy: {failed.remedy}")
+    finally:
+        story.record.timings_s["all"] = round(story.clock.mono() - began_s, 2)
+
+
+def _show(options: argparse.Namespace, record: Record) -> None:
+    if options.json:
+        record.save(options.json)
+    render(record.as_json())

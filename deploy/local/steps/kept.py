@@ -1,0 +1,28 @@
+"""Where to look while everything runs."""
+
+from __future__ import annotations
+
+from deploy.local.site import PROGRAMS
+from deploy.local.story import Story
+
+QUERY = "from deltalake import DeltaTable; t = DeltaTable('{table}'); print(t.version(), t.to_pyarrow_table().num_rows)"
+
+
+def where_to_look(story: Story) -> str:
+    """For a person: addresses, files, one query, how to stop, and what ends after a week."""
+    site = story.site
+    table = site.lake / "bronze_digits_line"
+    logs = "\n".join(f"    {name:10} {story.supervisor.log_path(name)}" for name in PROGRAMS)
+    return f"""
+All of it is running below {site.root}. Ctrl-C stops everything.
+  operators' API   {site.url}/docs   (Authorization: Bearer, token in {site.token("operator")})
+  CLI              SKERRY_URL={site.url} SKERRY_TOKEN_FILE={site.token("operator")} {site.bin("skerry")} status
+  model registry   MLflow's own file, opened by skerry-control: {site.state("control") / "registry.db"}
+  Delta table      {table}
+    query          {site.bin("python")} -c "{QUERY.format(table=table)}"
+  broker           mosquitto on 127.0.0.1:{site.ports.mqtt} (TLS 1.3, client certificates); a packaged mosquitto service is left as found
+  logs
+{logs}
+Certificates of devices live seven days and are renewed by their agents; those of services and the metadata of this throw-away site are not:
+start it anew after a week.
+"""
