@@ -74,6 +74,7 @@ CODES: dict[str, Code] = {
     "SETUP_SITE_EXISTS": Code(_L, "the site folder exists; a ceremony is never run over another", "choose another folder"),
     "SETUP_SITE_UNREADABLE": Code(_L, "a file of the site cannot be read", "run the ceremony as the holder of the offline keys"),
     "SETUP_PROFILE_EXISTS": Code(_L, "the profile has a key and a delegation already", "nothing is to be done"),
+    "SETUP_PROFILE_UNKNOWN": Code(_L, "no firmware profile fits this machine", "add one under firmware_profiles/profiles"),
     "CONFIG_INVALID": Code(_L, "the configuration file is not valid", "mend the key that is named; see docs/reference/configuration.md"),
     "CONFIG_MISSING": Code(_L, "the configuration file cannot be read", "check the path and its permissions"),
     # -- ENROL

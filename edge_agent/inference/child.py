@@ -7,6 +7,7 @@ asyncio's own subprocess support may reap from a helper thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,10 +49,8 @@ class Child:
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal the whole process group, if it is still ours to signal."""
         if self.running:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it ended a moment ago; the pidfd will say so
                 os.killpg(self.pid, number)
-            except ProcessLookupError:
-                pass  # it ended a moment ago; the pidfd will say so
 
     async def stop(self, grace_s: float) -> int:
         """SIGTERM, then SIGKILL after `grace_s`; the return code."""

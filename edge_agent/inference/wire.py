@@ -19,22 +19,27 @@ Wake-ups: an eventfd for requests (all seats), one for responses per seat; 8 byt
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 MAGIC = b"SKRARENA"
 VERSION = 1
 PAGE_BYTES = 4096
 
-_GEOMETRY = struct.Struct("<8sIIIIQQQQQ")  # magic, version, cells, seats, 0, cell_bytes, input_offset, input_bytes, output_offset, output_bytes
+_GEOMETRY = struct.Struct(
+    "<8sIIIIQQQQQ"
+)  # magic, version, cells, seats, 0, cell_bytes, input_offset, input_bytes, output_offset, output_bytes
 _WORDS_OFFSET = 128  # the worker's cache lines, apart from the geometry's
 _CELL = struct.Struct("<IIQQQQQQ")  # state, status, seq, deadline_ns, t0_ns, t1_ns, t2_ns, t3_ns: 56 of 64 bytes
 _REQUEST = struct.Struct("<IQQQ")  # from byte 4: status, seq, deadline_ns, t0_ns
+_TIMES = struct.Struct("<QQQ")  # from byte 32: t1_ns, t2_ns, t3_ns
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _ONE = struct.pack("=Q", 1)  # eventfd counts in native order
@@ -152,7 +157,7 @@ def read_geometry(buffer: Any) -> Geometry:
     """Raises ValueError when this is no arena of this version."""
     magic, version, cells, seats, _, *sizes = _GEOMETRY.unpack_from(buffer, 0)
     if magic != MAGIC or version != VERSION:
-        raise ValueError("not an arena of version %d" % VERSION)
+        raise ValueError(f"not an arena of version {VERSION}")
     return Geometry(cells, seats, *sizes)
 
 
@@ -182,9 +187,10 @@ def write_request(buffer: Any, offset: int, seq: int, deadline_ns: int, t0_ns: i
     _REQUEST.pack_into(buffer, offset + 4, Status.OK, seq, deadline_ns, t0_ns)
 
 
-def write_result(buffer: Any, offset: int, status: Status, t1_ns: int, t2_ns: int, t3_ns: int) -> None:
+def write_result(buffer: Any, offset: int, status: Status, times_ns: tuple[int, int, int]) -> None:
+    """`times_ns`: t1, t2, t3."""
     _U32.pack_into(buffer, offset + 4, status)
-    struct.pack_into("<QQQ", buffer, offset + 32, t1_ns, t2_ns, t3_ns)
+    _TIMES.pack_into(buffer, offset + 32, *times_ns)
 
 
 def signal(eventfd: int) -> None:
@@ -193,10 +199,8 @@ def signal(eventfd: int) -> None:
 
 def drain(eventfd: int) -> None:
     """Reset the counter of a non-blocking eventfd."""
-    try:
+    with contextlib.suppress(BlockingIOError):
         os.read(eventfd, 8)
-    except BlockingIOError:
-        pass
 
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}

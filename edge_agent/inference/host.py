@@ -1,0 +1,335 @@
+"""Loaded model versions: one worker process and one arena each. Implements `edge_agent.ports.Workers`; agent side, no numpy.
+
+A worker that dies unasked is started again on the *same* arena, so that its clients' descriptors stay valid; how soon, and when it is given
+up, circuit.py says. A worker whose heartbeat stands still is killed, which is a death like any other. Starting includes the self-test: a
+worker that is loaded has passed its golden vectors, each time anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import SkerryError, error
+from contracts.manifest import Manifest
+from edge_agent.inference import wire
+from edge_agent.inference.arena import Arena
+from edge_agent.inference.child import Child
+from edge_agent.inference.circuit import Circuit
+from edge_agent.inference.worker_code import code_root_for
+from edge_agent.ports import WorkerDeath
+from firmware_profiles.compatible import choose
+from program.clock import Clock, SystemClock
+from program.log import Log
+
+_REPORT_MAX_BYTES = 64 * 1024
+_WORKER_CODES = frozenset({"BUNDLE_GOLDEN", "BUNDLE_LIMITS", "BUNDLE_SELF_TEST", "WORKER_MODEL", "WORKER_NOT_FINITE", "WORKER_START"})
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    seats: int = 2  # client processes per worker: 0 is the pipeline, 1 the inference front
+    cells_per_seat: int = 4
+    ready_s: float = 60.0  # from spawn to READY, self-test included
+    hang_s: float = 5.0  # a heartbeat older than this means the worker hangs
+    stop_s: float = 2.0  # from SIGTERM to SIGKILL
+
+
+@dataclass
+class _Worker:
+    digest: str
+    slot: Path
+    manifest: Manifest
+    variant: int
+    arena: Arena
+    circuit: Circuit = field(default_factory=Circuit)
+    child: Child | None = None
+    figures: dict[str, Any] = field(default_factory=dict)  # of the last self-test
+    state: str = "loading"  # -> ready <-> restarting -> open
+    keeper: asyncio.Task[None] | None = None
+
+
+class WorkerHost:
+    """Spawns workers from the event loop's thread. `python` is the interpreter of the workers, perhaps the board's own (3.8 or later)."""
+
+    def __init__(self, python: str, run_dir: Path, settings: HostSettings | None = None, clock: Clock | None = None) -> None:
+        """Nothing is spawned here. `run_dir` holds links to our worker's code when `python` is not the agent's own interpreter."""
+        self.deaths: asyncio.Queue[WorkerDeath] = asyncio.Queue()
+        self._python = python
+        self._run_dir = run_dir
+        self._settings = settings or HostSettings()
+        self._clock = clock or SystemClock()
+        self._workers: dict[str, _Worker] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._versions: dict[str, str] | None = None
+        self._failures: asyncio.Queue[BaseException] = asyncio.Queue()
+        self._log = Log("workers")
+
+    async def probe(self) -> dict[str, str]:
+        """Backend -> version, as the workers' interpreter sees them; asked once. Raises LocalFaultError WORKER_START."""
+        if self._versions is None:
+            self._versions = await self._ask_versions()
+        return dict(self._versions)
+
+    async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
+        """See `edge_agent.ports.Workers.load`. Two loads of one digest at once are one load with one outcome."""
+        worker = self._workers.get(digest)
+        if worker is not None and worker.state != "loading":
+            if worker.circuit.open:
+                raise error("WORKER_CIRCUIT_OPEN", digest)
+            return
+        task = self._loads.get(digest)
+        if task is None:
+            task = self._loads[digest] = asyncio.get_running_loop().create_task(
+                self._load(digest, slot, manifest), name=f"load {digest[:12]}"
+            )
+        await asyncio.shield(task)
+
+    async def unload(self, digest: str) -> None:
+        """End the worker and free its arena; nothing happens when it is not loaded."""
+        loading = self._loads.get(digest)
+        if loading is not None:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+        worker = self._workers.pop(digest, None)
+        if worker is not None:
+            await self._end(worker)
+            self._log("worker_unloaded", bundle_digest=digest)
+
+    def loaded(self) -> frozenset[str]:
+        """Digests whose worker runs or is being restarted; not those whose circuit is open."""
+        return frozenset(digest for digest, worker in self._workers.items() if worker.state in ("ready", "restarting"))
+
+    def route(self, digest: str, seat: int = 0) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """The `route` of contracts/pipeline.py for the client on `seat`, and its [memfd, request eventfd, response eventfd].
+
+        Raises LocalFaultError WORKER_START (not loaded) or WORKER_CIRCUIT_OPEN.
+        """
+        worker = self._workers.get(digest)
+        if worker is None or worker.state == "loading":
+            raise error("WORKER_START", digest, "this bundle is not loaded")
+        if worker.circuit.open:
+            raise error("WORKER_CIRCUIT_OPEN", digest)
+        manifest = worker.manifest
+        route = {
+            "digest": digest,
+            "slot": os.path.abspath(worker.slot),
+            "arena": {**worker.arena.geometry.to_dict(), "seat": seat},
+            "input": manifest.input.model_dump(mode="json"),
+            "output": manifest.output.model_dump(mode="json"),
+            "schema_id": manifest.feature_schema.schema_id,
+            "columns": [column.model_dump(mode="json") for column in manifest.feature_schema.columns],
+        }
+        return route, worker.arena.descriptors(seat)
+
+    def pids(self) -> dict[str, int]:
+        """Running workers; one that is being restarted has none."""
+        return {d: w.child.pid for d, w in self._workers.items() if w.child is not None and w.child.running}
+
+    def cells(self) -> dict[str, int]:
+        """Cells per worker that are requested or being computed now."""
+        return {digest: worker.arena.occupied() for digest, worker in self._workers.items()}
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Per worker: state, pid, busy cells, answers so far, starts, and what its last self-test measured."""
+        pids = self.pids()
+        return {
+            digest: {
+                "state": worker.state,
+                "pid": pids.get(digest),
+                "busy_cells": worker.arena.occupied(),
+                "served": worker.arena.word(wire.Word.SERVED),
+                "starts": worker.arena.word(wire.Word.STARTS),
+                "self_test": worker.figures,
+            }
+            for digest, worker in self._workers.items()
+        }
+
+    async def watch(self) -> None:
+        """Never returns; raises what an inner task raised, so that a bug ends the agent."""
+        raise await self._failures.get()
+
+    async def close(self) -> None:
+        """End every worker."""
+        for digest in {*self._workers, *self._loads}:
+            await self.unload(digest)
+
+    # -- loading
+
+    async def _load(self, digest: str, slot: Path, manifest: Manifest) -> None:
+        settings = self._settings
+        try:
+            variant = choose(manifest, await self.probe())
+            if variant is None:
+                raise error("WORKER_MODEL", digest, "no variant fits a backend of this worker's interpreter")
+            arena = Arena.for_tensors(manifest.input, manifest.output, settings.seats, settings.cells_per_seat)
+            worker = _Worker(digest, slot, manifest, manifest.variants.index(variant), arena)
+            self._workers[digest] = worker
+            try:
+                await self._start(worker)
+            except BaseException:
+                self._workers.pop(digest)
+                await self._end(worker)
+                raise
+            worker.keeper = asyncio.get_running_loop().create_task(self._keep(worker), name=f"keep {digest[:12]}")
+            worker.keeper.add_done_callback(self._note_failure)
+        finally:
+            self._loads.pop(digest, None)
+
+    async def _start(self, worker: _Worker) -> None:
+        """Spawn and wait for READY. Raises what the worker reported; then it has been killed and reaped."""
+        reports, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            os.set_blocking(writer, True)
+            worker.child = Child(
+                self._argv(worker, writer), (*worker.arena.descriptors(0)[:2], *worker.arena.response_fds, writer), self._code_root()
+            )
+        finally:
+            os.close(writer)
+        try:
+            worker.figures = _judge(await self._report(reports, worker), worker.digest)
+        except BaseException:
+            worker.child.kill()
+            await worker.child.wait()
+            raise
+        finally:
+            os.close(reports)
+        worker.state = "ready"
+        self._log("worker_ready", bundle_digest=worker.digest, pid=worker.child.pid, figures=worker.figures)
+
+    async def _report(self, descriptor: int, worker: _Worker) -> bytes:
+        try:
+            return await asyncio.wait_for(_read_line(descriptor), self._settings.ready_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            raise error("WORKER_START", worker.digest, f"not ready within {self._settings.ready_s:g} s") from None
+
+    def _argv(self, worker: _Worker, control_fd: int) -> list[str]:
+        memfd, request_fd, _ = worker.arena.descriptors(0)
+        return [
+            *(self._python, "-X", "faulthandler", "-m", "edge_agent.inference.worker"),
+            *("--slot", os.path.abspath(worker.slot), "--variant", str(worker.variant), "--parent-pid", str(os.getpid())),
+            *("--arena-fd", str(memfd), "--request-fd", str(request_fd), "--control-fd", str(control_fd)),
+            *("--response-fds", ",".join(map(str, worker.arena.response_fds))),
+        ]
+
+    def _code_root(self) -> Path:
+        return code_root_for(self._python, self._run_dir)
+
+    # -- keeping
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Restart after each unasked death, until the circuit opens or the worker is unloaded (then this task is cancelled)."""
+        while True:
+            returncode = await self._death(worker)
+            worker.arena.mark_absent()
+            worker.state = "restarting"
+            while True:
+                delay_s = worker.circuit.died(self._clock.mono())
+                self._announce(worker, returncode, delay_s)
+                if delay_s is None:
+                    worker.state = "open"
+                    return
+                await asyncio.sleep(delay_s)
+                try:
+                    await self._start(worker)
+                    break
+                except SkerryError as failed:
+                    self._log("worker_restart_failed", bundle_digest=worker.digest, code=failed.code, detail=str(failed))
+                    returncode = await _ended(worker)
+
+    async def _death(self, worker: _Worker) -> int:
+        """Wait for the end of a worker; kill it when its heartbeat stands still."""
+        while True:
+            try:
+                return await asyncio.wait_for(_ended(worker), self._settings.hang_s / 4)
+            except (asyncio.TimeoutError, TimeoutError):
+                silent_s = worker.arena.silent_s()
+                if silent_s > self._settings.hang_s and worker.child is not None:
+                    self._log.alarm("worker_hangs", bundle_digest=worker.digest, pid=worker.child.pid, silent_s=round(silent_s, 1))
+                    worker.child.kill(signal.SIGKILL)
+
+    def _announce(self, worker: _Worker, returncode: int, delay_s: float | None) -> None:
+        self._log.alarm(
+            "worker_died", bundle_digest=worker.digest, returncode=returncode, restart_in_s=delay_s, circuit_open=delay_s is None
+        )
+        self.deaths.put_nowait(WorkerDeath(worker.digest, returncode, delay_s is None))
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            failure = task.exception()
+            if failure is not None:
+                self._failures.put_nowait(failure)
+
+    async def _end(self, worker: _Worker) -> None:
+        if worker.keeper is not None:
+            worker.keeper.cancel()
+            await asyncio.gather(worker.keeper, return_exceptions=True)
+        if worker.child is not None and worker.child.running:
+            await worker.child.stop(self._settings.stop_s)
+        worker.arena.close()
+
+    # -- versions
+
+    async def _ask_versions(self) -> dict[str, str]:
+        reports, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            os.set_blocking(writer, True)
+            argv = [self._python, "-m", "edge_agent.inference.worker", "--probe", "--control-fd", str(writer)]
+            child = Child(argv, (writer,), self._code_root())
+        finally:
+            os.close(writer)
+        try:
+            line = await asyncio.wait_for(_read_line(reports), self._settings.ready_s)
+            return {str(name): str(version) for name, version in json.loads(line)["backends"].items()}
+        except (asyncio.TimeoutError, TimeoutError, ValueError, KeyError) as silent:
+            raise error("WORKER_START", self._python, "the worker's interpreter does not answer the probe") from silent
+        finally:
+            os.close(reports)
+            child.kill()
+            await child.wait()
+
+
+async def _ended(worker: _Worker) -> int:
+    if worker.child is None:
+        raise AssertionError("a worker that is kept has a child")
+    return await worker.child.wait()
+
+
+def _judge(line: bytes, digest: str) -> dict[str, Any]:
+    """The figures of a READY line; raises what a FAILED line says, or BUNDLE_SELF_TEST when the worker died without a word."""
+    if not line:
+        raise error("BUNDLE_SELF_TEST", digest, "the worker ended in its self-test without a report")
+    try:
+        report = json.loads(line)
+        event, figures = report["event"], report["figures"]
+    except (ValueError, KeyError) as broken:
+        raise error("BUNDLE_SELF_TEST", digest, "the worker's report cannot be read") from broken
+    if event == "ready":
+        return dict(figures)
+    code = report.get("code")
+    raise error(code if code in _WORKER_CODES else "BUNDLE_SELF_TEST", digest, str(report.get("detail", "")))
+
+
+async def _read_line(descriptor: int) -> bytes:
+    """One line from a non-blocking pipe; what came so far when the other end closes; at most _REPORT_MAX_BYTES."""
+    loop, readable, line = asyncio.get_running_loop(), asyncio.Event(), b""
+    loop.add_reader(descriptor, readable.set)
+    try:
+        while b"\n" not in line and len(line) < _REPORT_MAX_BYTES:
+            await readable.wait()
+            readable.clear()
+            try:
+                piece = os.read(descriptor, 4096)
+            except BlockingIOError:
+                continue
+            if not piece:
+                break
+            line += piece
+        return line.partition(b"\n")[0]
+    finally:
+        loop.remove_reader(descriptor)

@@ -1,0 +1,73 @@
+"""ONNX Runtime on the CPU, one thread, reading and writing the arena's memory in place."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from edge_agent.inference.worker.backends import BackendError
+from edge_agent.inference.worker.slot import Tensor
+from edge_agent.inference.worker.start_error import StartError
+
+Array = Any
+_REFUSALS = (
+    *("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError"),
+    *("RuntimeException", "InvalidProtobuf", "NotImplemented", "InvalidGraph", "EPFail"),
+)
+
+
+def version() -> str:
+    return str(onnxruntime.__version__)
+
+
+def _refusals() -> tuple[type[BaseException], ...]:
+    """onnxruntime's exceptions have no common base of their own; each of these means: not this model, or not this input."""
+    return tuple(getattr(onnxruntime_pybind11_state, name) for name in _REFUSALS)
+
+
+def load(member: str, input_: Tensor, output: Tensor) -> _Session:
+    """Raises StartError WORKER_MODEL when the model cannot be loaded or has not these tensors."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # one core of the board: the others belong to somebody else
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(member, options, providers=["CPUExecutionProvider"])
+    except _refusals() as refused:
+        raise StartError("WORKER_MODEL", f"onnxruntime {version()} refuses the model: {refused}") from refused
+    _check_names(session, input_, output)
+    return _Session(session, input_, output)
+
+
+def _check_names(session: Any, input_: Tensor, output: Tensor) -> None:
+    inputs = [node.name for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+    if inputs != [input_.name] or output.name not in outputs:
+        raise StartError("WORKER_MODEL", f"the model has {inputs} -> {outputs}, the manifest {input_.name} -> {output.name}")
+
+
+class _Session:
+    compute_is_cpu = True
+
+    def __init__(self, session: Any, input_: Tensor, output: Tensor) -> None:
+        self._session, self._input, self._output = session, input_, output
+
+    def bind(self, input_: Array, output: Array) -> Callable[[], None]:
+        binding = self._session.io_binding()
+        binding.bind_input(self._input.name, "cpu", 0, input_.dtype.type, input_.shape, input_.ctypes.data)
+        binding.bind_output(self._output.name, "cpu", 0, output.dtype.type, output.shape, output.ctypes.data)
+        run, refusals = self._session.run_with_iobinding, _refusals()
+
+        def compute() -> None:
+            try:
+                run(binding)
+            except refusals as refused:
+                raise BackendError(str(refused)) from refused
+
+        return compute
+
+    def close(self) -> None:
+        self._session = None
