@@ -169,6 +169,7 @@ CODES: dict[str, Code] = {
     "BUILD_LINT": Code(_R, "the quantized graph would be reinterpreted by a backend", "see the linter's finding"),
     "BUILD_ACCURACY": Code(_R, "quantization costs more accuracy than allowed", "use more calibration samples"),
     "BUILD_SOURCE": Code(_R, "the registered model cannot be read", "register an fp32 ONNX model with calibration and held-out sets"),
+    "BUILD_PROFILE": Code(_R, "no firmware profile of this name", "see firmware_profiles/profiles, or add the board there"),
     "SIGNER_PEER": Code(_X, "the caller's uid is not allowed", "call as the control plane's user"),
     "SIGNER_MANIFEST": Code(_R, "the manifest is not valid or its members are missing", "build the bundle with skerry-build"),
     "SIGNER_PROVENANCE": Code(_X, "the provenance is not by a pinned builder or does not name these members", "build with skerry-build"),

@@ -74,6 +74,8 @@ class Evaluation(Wire):
     accuracy: float
     accuracy_fp32: float
     samples: int
+    accuracy_low: float | None = None  # 95 % interval of `accuracy`
+    accuracy_high: float | None = None
     # model version id (`model:<name>/<v>`) of an incumbent -> share of held-out samples on which both agree
     expected_agreement: dict[str, float] = {}
 

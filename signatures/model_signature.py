@@ -61,6 +61,15 @@ def key_id(public_pem: bytes) -> str:
     return _hint(_load(public_pem))
 
 
+def pinned(pems: str) -> dict[str, str]:
+    """Key id -> PEM of each key in a text of one or more PEM blocks; what `verify` takes. ValueError when one is not P-256."""
+    end = "-----END PUBLIC KEY-----\n"
+    keys = {key_id(pem.encode()): pem for pem in (part + end for part in pems.split(end) if part.strip())}
+    if not keys:
+        raise ValueError("no public key")
+    return keys
+
+
 def _signed_files(bundle: bytes, keys: Mapping[str, str]) -> dict[str, str]:
     """File name -> sha256 of what the bundle's signature covers. The order is: form, key, signature, and only then content."""
     value = dsse.parse_json(bundle)

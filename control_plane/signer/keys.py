@@ -24,16 +24,14 @@ def read_pins(folder: Path) -> Pins:
     return Pins(
         builders=_ed25519(folder / "builder.pub"),
         approvers=_ed25519(folder / "approver.pub"),
-        model_keys=read_model_keys(folder / "model-signing.pub.pem"),
+        model_keys=_model_keys(folder / "model-signing.pub.pem"),
     )
 
 
-def read_model_keys(path: Path) -> dict[str, str]:
+def _model_keys(path: Path) -> dict[str, str]:
     """Key id -> PEM of each key in the file."""
-    end = "-----END PUBLIC KEY-----\n"
     try:
-        pems = [pem + end for pem in path.read_text().split(end) if pem.strip()]
-        return {model_signature.key_id(pem.encode()): pem for pem in pems}
+        return model_signature.pinned(path.read_text())
     except (OSError, ValueError) as broken:
         raise error("CONFIG_INVALID", str(path), str(broken)) from broken
 

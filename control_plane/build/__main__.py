@@ -1,0 +1,3 @@
+from control_plane.build.program import main
+
+raise SystemExit(main())

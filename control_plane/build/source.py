@@ -1,0 +1,126 @@
+"""What the training side registered, checked before anything is made of it. Bytes in, values or BUILD_SOURCE out.
+
+Arrays are never unpickled; a model is parsed only after its signature was verified.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from contracts.canonical import canonical_json, sha256_hex
+from contracts.errors import TrustError, error
+from contracts.features import FeatureSchema
+from contracts.manifest import TensorSpec, processing_spec
+from contracts.release import ModelRegistration
+from signatures import dsse, model_signature
+
+F32 = NDArray[np.float32]
+MAX_ARRAY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered model version. Arrays: x float32 (n, *input shape without the batch), y int64 (n,)."""
+
+    model: bytes
+    input: TensorSpec
+    output: TensorSpec
+    calibration: F32
+    held_out: F32
+    labels: NDArray[np.int64]
+    signature: bytes
+    processing: bytes
+    feature_schema: FeatureSchema
+    materials: dict[str, str]  # name -> sha256 of the registered files, for the provenance
+
+    @property
+    def feature_schema_bytes(self) -> bytes:
+        return canonical_json(self.feature_schema.model_dump(mode="json"))
+
+
+def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: dict[str, str], min_held_out: int) -> Source:
+    """`files`: field of the registration -> its bytes. BUILD_MODEL_SIGNATURE before the model is parsed, BUILD_SOURCE after."""
+    _check_signature(files, model_keys)
+    graph_input, graph_output = _tensors(files["model"])
+    calibration = _array(files["calibration"], "calibration", "x", np.float32)
+    held_out = _array(files["held_out"], "held_out", "x", np.float32)
+    labels = _array(files["held_out"], "held_out", "y", np.int64)
+    for name, x in (("calibration", calibration), ("held_out", held_out)):
+        if x.shape[1:] != graph_input.shape[1:] or not len(x) or not np.isfinite(x).all():
+            raise error("BUILD_SOURCE", name, f"x has shape {x.shape}, the model wants (n, {graph_input.shape[1:]}), finite")
+    if labels.shape != (len(held_out),) or len(labels) < min_held_out:
+        raise error("BUILD_SOURCE", "held_out", f"{labels.shape} labels for {len(held_out)} samples, at least {min_held_out} are wanted")
+    return Source(
+        files["model"], graph_input, graph_output, calibration, held_out, labels, files["signature"], files["processing"],
+        _schema(files["feature_schema"], files["processing"]), _materials(registration),
+    )  # fmt: skip
+
+
+def _check_signature(files: dict[str, bytes], model_keys: dict[str, str]) -> None:
+    try:
+        model_signature.verify(files["signature"], {model_signature.SIGNED_FILE: sha256_hex(files["model"])}, model_keys)
+    except TrustError as refused:
+        raise error("BUILD_MODEL_SIGNATURE", refused.thing, refused.detail) from refused
+
+
+def _tensors(model: bytes) -> tuple[TensorSpec, TensorSpec]:
+    """The one input and the one output; the batch counts as 1, all other dimensions must be fixed."""
+    try:
+        graph = onnx.load_model_from_string(model).graph
+        onnx.checker.check_model(model)
+    except (ValueError, TypeError, onnx.checker.ValidationError, DecodeError) as broken:
+        raise error("BUILD_SOURCE", "model", str(broken)[:300]) from broken
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise error("BUILD_SOURCE", "model", "external data: register one self-contained file")
+    if len(graph.input) != 1 or len(graph.output) != 1:
+        raise error("BUILD_SOURCE", "model", f"{len(graph.input)} inputs and {len(graph.output)} outputs; one of each is supported")
+    return _tensor(graph.input[0]), _tensor(graph.output[0])
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    dims = [int(dim.dim_value) for dim in tensor.shape.dim]
+    if tensor.elem_type != onnx.TensorProto.FLOAT or len(dims) < 2 or not all(dim > 0 for dim in dims[1:]):
+        raise error("BUILD_SOURCE", f"model: {value.name}", "a float tensor (batch, fixed dimensions...) is wanted")
+    return TensorSpec(name=value.name, dtype="f32", shape=(1, *dims[1:]))
+
+
+def _array(data: bytes, name: str, key: str, dtype: type[np.generic]) -> NDArray[Any]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
+                raise error("BUILD_SOURCE", name, f"more than {MAX_ARRAY_BYTES} bytes unpacked")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            array = arrays[key]
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as broken:
+        raise error("BUILD_SOURCE", f"{name}: {key}", str(broken)) from broken
+    if array.dtype != dtype:
+        raise error("BUILD_SOURCE", f"{name}: {key}", f"dtype {array.dtype}, not {np.dtype(dtype)}")
+    return np.ascontiguousarray(array)
+
+
+def _schema(schema: bytes, processing: bytes) -> FeatureSchema:
+    try:
+        processing_spec(dsse.parse_json(processing))
+        return FeatureSchema.model_validate_json(schema)
+    except (ValueError, ValidationError) as broken:
+        raise error("BUILD_SOURCE", "processing, feature_schema", str(broken)) from broken
+
+
+def _materials(registration: ModelRegistration) -> dict[str, str]:
+    return {
+        model_signature.SIGNED_FILE: registration.model,
+        "calibration.npz": registration.calibration,
+        "held_out.npz": registration.held_out,
+        "processing.json": registration.processing,
+        "feature_schema.json": registration.feature_schema,
+    }
