@@ -33,10 +33,8 @@ async def install(source: Path, opt: Path) -> None:
     """Install the checkout `source` as `opt`. LocalFaultError SETUP_INSTALL with what the installer said."""
     interpreter = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     await _run(interpreter, "-m", "venv", "--without-pip", opt)
-    opt.chmod(0o755)
-    site_packages = opt / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    (site_packages / "skerry-dependencies.pth").write_text(f"{Path(sysconfig.get_path('purelib')).resolve()}\n")
-    build = opt / "build"
+    site_packages, build = opt / "lib" / f"python3.{sys.version_info.minor}" / "site-packages", opt / "build"
+    _name_dependencies(site_packages)
     _copy(source, build)
     python = opt / "bin" / "python"
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location")
@@ -44,6 +42,10 @@ async def install(source: Path, opt: Path) -> None:
     shutil.rmtree(build)
     # now, because other uids cannot write the cache and would compile at every start
     await _run(python, "-m", "compileall", "-qq", site_packages)
+
+
+def _name_dependencies(site_packages: Path) -> None:
+    (site_packages / "skerry-dependencies.pth").write_text(f"{Path(sysconfig.get_path('purelib')).resolve()}\n")
 
 
 def _copy(source: Path, build: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from deploy.local.site import PROGRAMS, unit_of
 from deploy.local.units import parse
@@ -78,6 +78,8 @@ def test_every_unit_starts_a_program_that_the_project_installs() -> None:
 def test_the_local_site_starts_what_exec_start_says() -> None:
     """Every program of a local site is one of the units, and its command is ExecStart with two folders mapped."""
     for name, unit_name in PROGRAMS.items():
-        said = next(line for line in (REPO / "deploy/systemd" / f"{unit_name}.service").read_text().splitlines() if line.startswith("ExecStart="))
+        said = next(
+            line for line in (REPO / "deploy/systemd" / f"{unit_name}.service").read_text().splitlines() if line.startswith("ExecStart=")
+        )
         unit = unit_of(name)
         assert " ".join(unit.argv) == said.removeprefix("ExecStart=")

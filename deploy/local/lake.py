@@ -1,0 +1,80 @@
+"""Reads the lake as any user of it would: the Delta tables by delta-rs, nothing of ours in between. No DISTINCT, no MERGE.
+
+python -m deploy.local.lake pick LAKE --seed N --bundle DIGEST     one row, chosen by a seeded random
+python -m deploy.local.lake pauses LAKE                            per device (on stdin: windows of monotonic time) the longest pause
+python -m deploy.local.lake count LAKE                             rows and distinct-free counts per table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.local.lake", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("act", choices=sorted(ACTS))
+    parser.add_argument("lake", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bundle", default="")
+    print(json.dumps(ACTS[(options := parser.parse_args(arguments)).act](options), default=str))
+    return 0
+
+
+def _pick(options: argparse.Namespace) -> dict[str, Any]:
+    """A row of bronze by that bundle: the place in (stream, seq, idx) order is drawn, so that the same lake gives the same row."""
+    rows = _bronze(options.lake, ["stream", "seq", "idx", "device_id", "bundle_digest", "frame_no", "mono_us"])
+    wanted = sorted(
+        (row for row in rows if options.bundle in ("", row["bundle_digest"])), key=lambda row: (row["stream"], row["seq"], row["idx"])
+    )
+    return {"of": len(wanted), "row": random.Random(options.seed).choice(wanted)}  # noqa: S311  # a choice, not a secret
+
+
+def _pauses(options: argparse.Namespace) -> dict[str, Any]:
+    """stdin: {name: [from_us, to_us]}; per window and device the rows in it and the longest time between two of them."""
+    windows = json.load(sys.stdin)
+    times: dict[str, list[int]] = {}
+    for row in _bronze(options.lake, ["device_id", "mono_us"]):
+        times.setdefault(row["device_id"], []).append(row["mono_us"])
+    return {name: {device: longest_pause(mono_us, *window) for device, mono_us in times.items()} for name, window in windows.items()}
+
+
+def longest_pause(mono_us: Iterable[int], from_us: int, to_us: int) -> dict[str, int]:
+    """Over the frames in the window and the nearest one on either side; a window without any frame is one long pause."""
+    ordered = sorted(mono_us)
+    before = [at for at in ordered if at < from_us][-1:] or [from_us]
+    after = [at for at in ordered if at > to_us][:1] or [to_us]
+    inside = [at for at in ordered if from_us <= at <= to_us]
+    return {"frames": len(inside), "longest_us": max(later - earlier for earlier, later in pairwise([*before, *inside, *after]))}
+
+
+def _count(options: argparse.Namespace) -> dict[str, int]:
+    return {path.name: _table(path).to_pyarrow_table(columns=["seq"]).num_rows for path in _tables(options.lake, "*")}
+
+
+def _bronze(lake: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    return [row for path in _tables(lake, "bronze_*") for row in _table(path).to_pyarrow_table(columns=list(columns)).to_pylist()]
+
+
+def _tables(lake: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in lake.glob(pattern) if (path / "_delta_log").is_dir())
+
+
+def _table(path: Path) -> Any:
+    from deltalake import DeltaTable  # noqa: PLC0415  # only who reads the lake needs it
+
+    return DeltaTable(str(path))
+
+
+ACTS = {"pick": _pick, "pauses": _pauses, "count": _count}
+
+if __name__ == "__main__":
+    raise SystemExit(main())
