@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import LocalFaultError
-from deploy.local.supervisor import Owner, Program, Supervisor
+from deploy.local.processes import Owner
+from deploy.local.supervisor import Program, Supervisor
 from deploy.local.units import parse
 from program.clock import SystemClock
 
