@@ -162,6 +162,18 @@ class CampaignView(Wire):
     waves: tuple[WaveView, ...]
 
 
+class AliasMove(Wire):
+    """Body of PUT /v1/models/{name}/aliases/{alias}."""
+
+    version: int = Field(ge=1)
+
+
+class ModelView(Wire):
+    name: Name
+    aliases: dict[str, int]  # alias -> version
+    versions: tuple[ModelVersion, ...]  # oldest first
+
+
 class ReleaseView(Wire):
     id: str
     state: Literal["BUILDING", "BUILT", "APPROVED", "SIGNED", "FAILED"]

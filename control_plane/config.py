@@ -30,7 +30,13 @@ class ControlConfig(Config):
     blob_dir: Path | None = None  # default <state_dir>/blobs
     registry_database: Path | None = None  # MLflow's own file, default <state_dir>/registry.db
     registry_artifacts_dir: Path | None = None  # default <state_dir>/registry-artifacts
-    signer_socket: Path = Path("/run/skerry/signer.sock")
+    registry_url: str = ""  # an MLflow server; "" is the registry embedded in this process
+    registry_poll_s: float = Field(default=30, gt=0)  # how often aliases are compared with the registry's
+    signer_socket: Path = Path("/run/skerry/signer.sock")  # skerry-signer's
+
+    # -- building
+    build_profiles: tuple[str, ...] = ()  # for which profiles to build; () builds for those of the enrolled devices
+    build_lease_s: float = Field(default=900, gt=0)  # a builder that has not answered by then loses its job to another
 
     # -- what devices are told at enrolment and in assignments
     control_url: str = "https://localhost:8443"

@@ -28,11 +28,11 @@ from control_plane.services.models_port import Run
 # MLflow reads these when it is imported: no telemetry, and the log stays ours.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_CONFIGURE_LOGGING="false")
 
-from mlflow import MlflowClient  # noqa: E402 - see above
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # noqa: E402
-from mlflow.entities import Run as MlflowRun  # noqa: E402
-from mlflow.entities.model_registry import ModelVersion as MlflowVersion  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+from mlflow.exceptions import MlflowException
 
 ARTIFACT = "registration.json"
 _FILES_TAG = "skerry.files"  # JSON {model, calibration, ...: sha256}

@@ -38,8 +38,13 @@ _LEAST_SCALE = 1e-3  # a feature that never moves is left alone
 _FEATURE_BATCH = 256
 
 PROCESSING = {
-    "pre": [{"op": "decode"}, {"op": "resize", "width": network.SIDE, "height": network.SIDE}, {"op": "standardize"}],
-    "post": [{"op": "top1", "label": "label", "score": "score"}],
+    "pre": [
+        {"op": "grayscale"},
+        {"op": "resize", "height": network.SIDE, "width": network.SIDE, "method": "box"},
+        {"op": "standardize"},
+        {"op": "layout", "order": "NCHW"},
+    ],
+    "post": [{"op": "top1"}],
 }
 FEATURE_SCHEMA = FeatureSchema(
     family=MODEL_NAME,
@@ -103,8 +108,7 @@ def _labelled(recipe: Recipe) -> Frames:
 
 def preprocess(pixels: NDArray[np.uint8]) -> Array:
     """(n, 64, 64) grey -> (n, 1, 32, 32) float32, by the one implementation that the device uses too."""
-    compiled = pipeline.compile(PROCESSING)
-    return np.stack([compiled.pre(frame) for frame in pixels])
+    return pipeline.compile(PROCESSING).many(pixels)
 
 
 def _learn(x: Array, labels: Labels) -> network.Head:
