@@ -1,0 +1,1 @@
+"""Pages for people. generate.py makes those that come from the code."""
