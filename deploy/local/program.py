@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import random
 import shutil
 import signal
 import sys
@@ -77,8 +76,7 @@ async def _until_interrupted(options: argparse.Namespace, root: Path) -> int:
 async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) -> int:
     clock, record = SystemClock(), Record()
     site = LocalSite(root, Ports.from_base(options.port_base), as_root=os.geteuid() == 0)
-    chance = random.Random(options.seed)  # noqa: S311  # a choice, not a secret
-    async with Supervisor(root, clock) as supervisor, Story(site, supervisor, clock, Progress(clock), record, chance) as story:
+    async with Supervisor(root, clock) as supervisor, Story(site, supervisor, clock, Progress(clock), record, options.seed) as story:
         await _run_steps(story, STORY if options.act == "demo" else TRY_IT)
         _show(options, record)
         if record.ok and (options.keep or options.act == "up"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +31,14 @@ class Story:
     clock: Clock
     progress: Progress
     record: Record
-    random: random.Random
+    seed: int
     devices: dict[str, str] = field(default_factory=dict)  # program (agent-1) -> device id
     releases: dict[int, str] = field(default_factory=dict)  # model version -> release id
     digests: dict[int, str] = field(default_factory=dict)  # model version -> bundle digest
     api: OperatorsApi = field(init=False)
     feed: EventFeed = field(init=False)
+    training: asyncio.Task[Any] = field(init=False)  # v2, while v1 rolls out
+    cloud_down: dict[str, tuple[float, float]] = field(default_factory=dict)  # program -> from, to (monotonic seconds)
     _beside: list[asyncio.Task[Any]] = field(default_factory=list)
 
     async def __aenter__(self) -> Story:
@@ -102,7 +103,7 @@ class Story:
 
     async def act(self, person: str, *argv: str, given: str = "") -> Done:
         """Run a command as `person`; SETUP_STEP_FAILED with its own words when it fails."""
-        done = await command(argv, self.site.owner(person), self._environment(person), given)
+        done = await command(argv, self.site.owner(person), self.environment_of(person), given)
         if done.returncode != 0:
             raise error(
                 "SETUP_STEP_FAILED",
@@ -128,7 +129,7 @@ class Story:
         done = await self.act("ingest", self.site.bin("skerry-ingest"), "audit", "--config", str(self.site.config("ingest")), "--json")
         return json.loads(done.stdout)
 
-    def _environment(self, person: str) -> dict[str, str]:
+    def environment_of(self, person: str) -> dict[str, str]:
         home = self.site.person(person) if self.site.person(person).exists() else self.site.state(person)
         token = str(self.site.token(person)) if self.site.token(person).exists() else ""
         return environment(home, person, {"SKERRY_URL": self.site.url, "SKERRY_TOKEN_FILE": token} if token else {})
