@@ -68,6 +68,7 @@ CODES: dict[str, Code] = {
     # -- SETUP, CONFIG
     "SETUP_PORT_BUSY": Code(_L, "a port that is needed is in use", "stop the program named, or choose other ports (--port-base)"),
     "SETUP_NEEDS_APT": Code(_L, "Debian packages are missing", "run the printed apt-get line once"),
+    "SETUP_NEEDS_PYTHON": Code(_L, "there is no Python 3.11", "install it: on Debian 12 the packages python3 and python3-venv"),
     "SETUP_PROGRAM_FAILED": Code(_L, "a program did not become ready", "read its log, whose path is printed"),
     "SETUP_INSTALL": Code(_L, "the project could not be installed into the work folder", "see what the installer said"),
     "SETUP_STEP_FAILED": Code(_L, "a step of the story did not come true", "see what it waited for, and the logs that are shown"),
