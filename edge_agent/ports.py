@@ -93,6 +93,9 @@ class Store(Protocol):
     def pending(self, limit: int) -> list[PendingReport]:
         """Reports that the server has not confirmed, oldest first."""
 
+    def waiting(self) -> int:
+        """How many reports are pending."""
+
     def confirm_reports(self, accepted: dict[str, int]) -> None:
         """Drop the reports up to the server's highest contiguous number per execution."""
 

@@ -37,6 +37,4 @@ class ControlPlaneClient:
         granted = EnrolmentAnswer.model_validate_json(answer.body)
         if granted.device != identity.device:
             raise error("ENROL_SERVER_UNKNOWN", granted.device, f"this is {identity.device}")
-        renewed = keep(identity.folder, keys, granted, identity.pins)
-        self._http.reconnect()
-        return renewed
+        return keep(identity.folder, keys, granted, identity.pins)

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tuf.api import exceptions
-from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, TargetFile, Timestamp
 from tuf.api.serialization import DeserializationError
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
 
 from contracts.assignment import ASSIGNMENT_MAX_BYTES, ASSIGNMENT_TARGET, Assignment
 from contracts.canonical import sha256_hex
@@ -67,20 +69,22 @@ class _Fact:
     etag: str
     expires: datetime
     refresh_at: datetime  # half of the timestamp's life as seen from here, or a day
+    versions: dict[str, int]
     assignment: bytes
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, Any]:
         return {
             "etag": self.etag,
             "expires": self.expires.isoformat(),
             "refresh_at": self.refresh_at.isoformat(),
+            "versions": self.versions,
             "assignment": base64.b64encode(self.assignment).decode(),
         }
 
     @classmethod
-    def of_json(cls, values: dict[str, str]) -> _Fact:
+    def of_json(cls, values: dict[str, Any]) -> _Fact:
         expires, refresh_at = datetime.fromisoformat(values["expires"]), datetime.fromisoformat(values["refresh_at"])
-        return cls(values["etag"], expires, refresh_at, base64.b64decode(values["assignment"]))
+        return cls(values["etag"], expires, refresh_at, values["versions"], base64.b64decode(values["assignment"]))
 
 
 class TufClient:
@@ -100,7 +104,7 @@ class TufClient:
         etag, body = self._ask(fact.etag if fact else "")
         if fact and body is None and now < fact.refresh_at:
             check_expiry("director/timestamp", fact.expires, now)
-            check_versions(self._db.floors(), self._versions(DIRECTOR))
+            check_versions(self._db.floors(), fact.versions)
             return parse(fact.assignment)
         return self._refresh_director(etag, body, now)
 
@@ -128,9 +132,10 @@ class TufClient:
             etag=etag if body in (None, known) else "",
             expires=expires,
             refresh_at=now + min((expires - now) / 2, timedelta(seconds=REFRESH_AT_LEAST_S)),
+            versions=self._versions(DIRECTOR),
             assignment=raw,
         )
-        self._db.set_fact(_FACT, dict(fact.as_json()))
+        self._db.set_fact(_FACT, fact.as_json())
         return assignment
 
     def _assignment_bytes(self) -> bytes:
@@ -187,7 +192,7 @@ class TufClient:
         versions = {}
         for path in sorted((self._folder / repository).glob("*.json")):
             try:
-                signed = Metadata[Root | Timestamp | Snapshot | Targets].from_file(str(path)).signed
+                signed = Metadata[Any].from_file(str(path)).signed
             except (DeserializationError, OSError):
                 continue  # a file cut by a power loss: it tells nothing, and ngclient will fetch it anew
             versions[f"{repository}/{path.stem}"] = signed.version

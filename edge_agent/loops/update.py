@@ -1,0 +1,217 @@
+"""The update loop: feeds events to core.update, makes the record durable, runs the work of the state.
+
+Order of things: step -> save (record and reports, one transaction) -> work. A work whose record moved on meanwhile is asked
+to stop and its outcome is dropped. Transient failures are tried again with back-off; the state's deadline bounds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from contracts.errors import LocalFaultError, SkerryError, TransientError, TrustError
+from contracts.states import State
+from edge_agent.adapters.blobs import StoppedError
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.record import Record
+from edge_agent.core.update import Done, Event, Fault, Note, Ordered, Refused, Report, Revert, Run, Start, Tick, step
+from edge_agent.loops.exchange import Exchange
+from edge_agent.loops.works import Works
+from edge_agent.ports import Draft, Store
+from program.clock import Clock
+from program.log import Log
+
+PASS_S = 2.0  # a pass takes place at least this often: deadlines and the watchdog hang on it
+TIDY_TRIES = 3  # failures of the incumbent at start before it is given up
+_Key = tuple[str, int, str, State]
+
+
+class UpdateLoop:
+    def __init__(
+        self,
+        store: Store,
+        works: Works,
+        exchange: Exchange,
+        clock: Clock,
+        *,
+        share: Callable[[], float],
+        stamp: Callable[[], dict[str, Any]],
+    ) -> None:
+        """`share` is uniform in [0, 1); `stamp` gives boot_id, mono_ms and utc of now, for reports."""
+        self._store, self._works, self._exchange, self._clock = store, works, exchange, clock
+        self._share, self._stamp = share, stamp
+        self.record = store.record()
+        self._log = Log("update")
+        self._backoff = Backoff()
+        self._task: asyncio.Task[Event | None] | None = None
+        self._working: _Key | None = None  # what the task works on
+        self._finished: _Key | None = None  # the work of this key is done or waits for an order
+        self._failures, self._not_before = 0, 0.0
+        self._revert: Revert | None = None
+
+    async def restore(self) -> None:
+        """Bring the live model back, before anything else. What fails here is answered by the table, not by a crash."""
+        try:
+            await self._works.restore(self.record)
+        except SkerryError as failed:
+            self._log.alarm("restore_failed", bundle_digest=self.record.live, code=failed.code, detail=str(failed))
+            if isinstance(failed, TrustError):
+                self._give_up(failed)
+
+    def _give_up(self, failed: SkerryError) -> None:
+        """The live model cannot run any more: in probation that is a refusal, later a local roll back."""
+        if self.record.state is State.PROBATION:
+            self._apply(Refused(failed.code, str(failed)))
+        elif self.record.state is not State.ROLLING_BACK:
+            self._revert = Revert(failed.code, str(failed))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._pass()
+            self._exchange.completed("update")
+        await self._end_task()
+
+    async def _pass(self) -> None:
+        self._exchange.update_wanted.clear()
+        await self._collect()
+        self._take_events()
+        if self._task and self._working != self._key():
+            await self._end_task()
+        if self._may_begin():
+            self._begin()
+        if self._task is None or not self._task.done():
+            await self._clock.wait(self._exchange.update_wanted, self._patience_s())
+
+    def _key(self) -> _Key:
+        return (self.record.execution, self.record.fence, self.record.kind, self.record.state)
+
+    def _patience_s(self) -> float:
+        waits = self._not_before - self._clock.mono()
+        return min(PASS_S, waits) if self._task is None and waits > 0 else PASS_S
+
+    # -- events
+
+    def _take_events(self) -> None:
+        if self._exchange.order is not None:
+            self._apply(Ordered(self._exchange.order))
+        self._apply(Tick(self._clock.utc().timestamp()))
+        while self._exchange.deaths:
+            death = self._exchange.deaths.popleft()
+            detail = f"return code {death.returncode}"
+            if death.digest == self.record.target and self.record.state in (State.SHADOWING, State.PROBATION):
+                self._apply(Refused("WORKER_CRASH", detail))
+            elif death.circuit_open and death.digest == self.record.confirmed:
+                self._revert = Revert("WORKER_CIRCUIT_OPEN", detail)
+        if self._revert and self.record.terminal:
+            self._apply(self._revert)
+            self._revert = None
+
+    def _apply(self, event: Event) -> tuple[Run, ...]:
+        before = self.record
+        record, effects = step(before, event)
+        if record == before and not effects:
+            return ()
+        drafts = [draft for effect in effects if (draft := self._draft(record, effect))]
+        self._store.save(record, drafts)
+        self.record = record
+        if record.state is not before.state or record.execution != before.execution:
+            self._moved(before)
+        if drafts:
+            self._exchange.report_wanted.set()
+        return tuple(effect for effect in effects if isinstance(effect, Run))
+
+    def _moved(self, before: Record) -> None:
+        self._failures, self._not_before = 0, 0.0
+        self._log(
+            "update_state",
+            was=before.state.value,
+            state=self.record.state.value,
+            execution_id=self.record.execution,
+            bundle_digest=self.record.target,
+            code=self.record.code,
+            detail=self.record.detail,
+        )
+        self._store.journal(
+            "update_state", {"state": self.record.state.value, "execution": self.record.execution, "code": self.record.code}
+        )
+
+    def _draft(self, record: Record, effect: object) -> Draft | None:
+        if isinstance(effect, Report):
+            body = {
+                "kind": "transition",
+                "state": effect.state.value,
+                "code": effect.code,
+                "detail": effect.detail,
+                "local": effect.local,
+                "fence": effect.fence,
+            }
+            return Draft(effect.execution, {**body, **self._stamp(), "bundle_digest": record.live})
+        if isinstance(effect, Note):
+            body = {"kind": "event", "event": "assignment_refused", "code": effect.code, "detail": effect.detail, "fence": record.fence}
+            return Draft(record.execution, {**body, **self._stamp(), "bundle_digest": record.live})
+        return None
+
+    # -- work
+
+    def _may_begin(self) -> bool:
+        return self._task is None and self._finished != self._key() and self._clock.mono() >= self._not_before
+
+    def _begin(self) -> None:
+        for effect in self._apply(Start()):
+            self._works.stopping.clear()
+            self._working = self._key()
+            self._task = asyncio.ensure_future(self._outcome(effect, self.record))
+            self._task.add_done_callback(lambda _: self._exchange.update_wanted.set())
+        if self._task is None:  # attempts used up: the table moved on, and the next pass goes with it
+            self._exchange.update_wanted.set()
+
+    async def _outcome(self, effect: Run, record: Record) -> Event | None:
+        try:
+            await self._works.run(effect.work, record)
+        except StoppedError:
+            return None
+        except TransientError as later:
+            self._wait_after(later, later.retry_after_s)
+            return None
+        except SkerryError as failed:
+            return self._failure(record, failed)
+        return Done()
+
+    def _failure(self, record: Record, failed: SkerryError) -> Event | None:
+        if isinstance(failed, TrustError):
+            self._log.alarm("trust_error", execution_id=record.execution, code=failed.code, detail=str(failed))
+        if record.terminal or record.state is State.ROLLING_BACK:
+            self._wait_after(failed, None)
+            if record.terminal and self._failures >= TIDY_TRIES:
+                self._revert = Revert(failed.code, str(failed))
+            return None
+        kind = Fault if isinstance(failed, LocalFaultError) else Refused
+        return kind(failed.code, str(failed))
+
+    def _wait_after(self, failed: SkerryError, retry_after_s: float | None) -> None:
+        self._failures += 1
+        delay_s = self._backoff.delay_s(self._failures, self._share(), retry_after_s)
+        self._not_before = self._clock.mono() + delay_s
+        report = self._log if self._failures == 1 else self._log.debug
+        report("work_failed", state=self.record.state.value, code=failed.code, detail=str(failed), again_in_s=round(delay_s, 2))
+
+    async def _collect(self) -> None:
+        """Take the outcome of a finished work; an unforeseen exception goes up and ends the process."""
+        if self._task is None or not self._task.done():
+            return
+        task, self._task = self._task, None
+        event = task.result()
+        if event is not None and self._working == self._key():
+            if isinstance(event, Done):
+                self._finished = self._key()
+                self._failures = 0
+            self._apply(event)
+
+    async def _end_task(self) -> None:
+        """Ask the running work to stop and wait for it: two works at once would stand on each other's feet."""
+        self._works.stopping.set()
+        self._exchange.windows_came.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            await self._collect()
