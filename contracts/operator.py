@@ -206,6 +206,16 @@ class RegistryFeed(Wire):
     devices: tuple[RegistryDevice, ...]
 
 
+class KeyView(Wire):
+    """One line of GET /v1/keys (a list): a role's metadata or a certificate of this site."""
+
+    name: str  # image/snapshot, image/profile-x86-cpu-avx2, director/timestamp, certificate/server ...
+    expires_utc: str  # ISO 8601
+    version: int | None = None
+    overdue: bool = False  # past half its life and not renewed, or expired: somebody must look
+    detail: str = ""
+
+
 class SchemaView(Wire):
     schema_id: str
     schema_: FeatureSchema = Field(alias="schema")
