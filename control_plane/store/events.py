@@ -57,7 +57,9 @@ def last_seq(session: Session) -> int:
 
 
 def _view(row: EventRow) -> EventView:
-    return EventView(seq=row.seq, utc=row.utc, event=row.event, subject=row.subject, actor=row.actor, data=json.loads(row.data), hash=row.hash)
+    return EventView(
+        seq=row.seq, utc=row.utc, event=row.event, subject=row.subject, actor=row.actor, data=json.loads(row.data), hash=row.hash
+    )
 
 
 def first_broken(lines: list[EventView], previous: str = CHAIN_START) -> int | None:
