@@ -156,12 +156,16 @@ class LocalSite:
         for name, values in self._cloud_configuration().items():
             self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), **values})
         for name in AGENTS:
-            source = {"kind": "folder", "path": self.frames(name), "fps": FRAMES_PER_S}
-            self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), "source": source})
+            self.write_agent(name)
         broker.write(self.etc, self.ports.mqtt, self.keys / "broker", SERVICES, self.owner("broker"))
         token = (self.keys / "control/keys/operator.token").read_bytes()
         for person in PEOPLE:
             self._private(self.token(person), token, self.owner(person))
+
+    def write_agent(self, name: str, frames: bool = True) -> None:
+        """agent.toml of one device; without `frames` it has no source, and so no pipeline."""
+        source = {"source": {"kind": "folder", "path": self.frames(name), "fps": FRAMES_PER_S}} if frames else {}
+        self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), **source})
 
     def _cloud_configuration(self) -> dict[str, dict[str, Any]]:
         keys, ports = self.keys, self.ports

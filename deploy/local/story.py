@@ -15,6 +15,7 @@ from typing import Any
 
 from contracts.errors import SkerryError, error
 from contracts.operator import EventView
+from deploy.local.following import Following, following
 from deploy.local.operators_api import EventFeed, OperatorsApi
 from deploy.local.processes import Done, command, environment
 from deploy.local.progress import Progress
@@ -39,6 +40,7 @@ class Story:
     feed: EventFeed = field(init=False)
     training: asyncio.Task[Any] = field(init=False)  # v2, while v1 rolls out
     cloud_down: dict[str, tuple[float, float]] = field(default_factory=dict)  # program -> from, to (monotonic seconds)
+    _never: asyncio.Event = field(default_factory=asyncio.Event)
     _beside: list[asyncio.Task[Any]] = field(default_factory=list)
 
     async def __aenter__(self) -> Story:
@@ -125,6 +127,11 @@ class Story:
         done = await self.act(name, self.site.bin("skerry-agent"), *arguments, "--config", str(self.site.config(name)), "--json")
         return json.loads(done.stdout)
 
+    def follow(self, name: str) -> contextlib.AbstractAsyncContextManager[Following]:
+        """A device's status, line by line."""
+        argv = (self.site.bin("skerry-agent"), "status", "--config", str(self.site.config(name)), "--json", "--follow")
+        return following(name, argv, self.site.owner(name), self.environment_of(name))
+
     async def audit(self) -> Any:
         done = await self.act("ingest", self.site.bin("skerry-ingest"), "audit", "--config", str(self.site.config("ingest")), "--json")
         return json.loads(done.stdout)
@@ -134,12 +141,15 @@ class Story:
         token = str(self.site.token(person)) if self.site.token(person).exists() else ""
         return environment(home, person, {"SKERRY_URL": self.site.url, "SKERRY_TOKEN_FILE": token} if token else {})
 
-    async def until(self, read: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool]) -> Any:
-        """Read again and again until it is as wanted. The reading itself is the pace; the proof has the deadline."""
-        while True:
-            seen = await read()
-            if wanted(seen):
-                return seen
+    async def until(self, read: Callable[[], Awaitable[Any]], wanted: Callable[[Any], bool], pace_s: float = 0.1) -> Any:
+        """Read until it is as wanted, at most every `pace_s`; for what has no event to wait on. The proof has the deadline."""
+        while not wanted(seen := await read()):
+            await self.clock.wait(self._never, pace_s)
+        return seen
+
+    async def until_mono(self, mono_s: float) -> None:
+        """For figures that are defined by a time ("after a minute"), never to wait for something to have happened."""
+        await self.clock.wait(self._never, max(0.0, mono_s - self.clock.mono()))
 
 
 def want(true: bool, what: str, seen: Any = "") -> None:

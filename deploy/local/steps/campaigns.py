@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 from contracts.operator import CampaignView, EventView, GateView
 from deploy.local.record import Proof
@@ -15,18 +15,12 @@ PROBATION_S = 5
 ENDED = ("SUCCEEDED", "PAUSED", "ROLLED_BACK", "ABORTED")
 
 
-async def begin(story: Story, name: str, version: int, waves: list[dict[str, Any]]) -> str:
+async def begin(story: Story, name: str, version: int, waves: Sequence[str], gates: Sequence[str]) -> str:
     """`skerry campaign create`; the campaign's id."""
-    request = {
-        "name": name,
-        "release": story.releases[version],
-        "waves": waves,
-        "probation_s": PROBATION_S,
-        "probation_frames": MIN_FRAMES,
-        "wave_deadline_s": 120,
-    }
-    view = await story.api.request("POST", "/v1/campaigns", request)
-    return str(view["id"])
+    waves_and_gates = [part for wave in waves for part in ("--wave", wave)] + [part for gate in gates for part in ("--gate", gate)]
+    probation = ("--probation-s", str(PROBATION_S), "--probation-frames", str(MIN_FRAMES))
+    made = await story.skerry("operator", "campaign", "create", name, "--release", story.releases[version], *waves_and_gates, *probation)
+    return str(made["id"])
 
 
 async def view(story: Story, campaign: str) -> CampaignView:

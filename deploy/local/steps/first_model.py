@@ -16,12 +16,8 @@ async def run(story: Story) -> None:
     await released.release(story, 1)
     async with story.proving("a", "v1 on all three", CAMPAIGN_S, ["control", "agent-1"]) as proof:
         since = story.feed.last
-        gates = [
-            {"metric": "install_success", "limit": 1.0},
-            {"metric": "agreement", "limit": 0.1, "min_samples": 150},
-            {"metric": "latency_p95_vs_incumbent", "limit": 3.0, "min_samples": 100},
-        ]
-        campaign = await campaigns.begin(story, "first-model", 1, [{"gates": gates}])
+        gates = ("install_success=1", "agreement=0.1@150", "latency_p95_vs_incumbent=3@100")
+        campaign = await campaigns.begin(story, "first-model", 1, ["all"], gates)
         seen = await campaigns.ended(story, proof, campaign, since)
         verdicts = {gate.metric: gate for gate in seen.waves[0].gates}
         want(verdicts["install_success"].verdict == "passed", "the install gate passed", verdicts)

@@ -17,12 +17,9 @@ async def run(story: Story) -> None:
     await released.register(story, 2)
     await released.release(story, 2)
     since = story.feed.last
-    gates = [
-        {"metric": "install_success", "limit": 1.0},
-        {"metric": "latency_p95_us", "limit": campaigns.P95_LIMIT_US, "min_samples": campaigns.MIN_FRAMES},
-    ]
+    gates = ("install_success=1", f"latency_p95_us={campaigns.P95_LIMIT_US}@{campaigns.MIN_FRAMES}")
     async with story.proving("b", "wave 1 (one device) passed", CAMPAIGN_S, ["control", "agent-1"]) as proof:
-        campaign = await campaigns.begin(story, "second-model", 2, [{"size": 1, "gates": gates}, {"gates": gates}])
+        campaign = await campaigns.begin(story, "second-model", 2, ["1", "all"], gates)
         await campaigns.wave(story, proof, campaign, number=1, state="PASSED", after=since)
         seen = await campaigns.view(story, campaign)
         proof.figures.update(campaign=campaign, **campaigns.gates(seen, 1))

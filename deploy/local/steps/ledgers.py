@@ -1,0 +1,91 @@
+"""f: what the devices say they accepted is what lies in the lake, by count and by running hash; and e's frames had no gap.
+
+So that both sides stand still, each agent is started once more without a frame source: it sends what it still has, and accepts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploy.local.processes import command
+from deploy.local.site import AGENTS, FRAMES_PER_S
+from deploy.local.story import Story, want
+
+MIN_ROWS = 5_000
+FRAME_US = round(1e6 / FRAMES_PER_S)
+MAX_PAUSE_US = 3 * FRAME_US
+ROWS_S, DRAIN_S, AUDIT_S = 180, 90, 60
+
+
+async def run(story: Story) -> None:
+    await _enough(story)
+    ledgers = {name: await _drained(story, name) for name in AGENTS}
+    await _equal(story, ledgers)
+    await _frames(story, ledgers)
+    await _pauses(story)
+
+
+async def _enough(story: Story) -> None:
+    async with story.proving("f", f"at least {MIN_ROWS} rows accepted", ROWS_S, ["agent-1"]) as proof:
+        total = await story.until(lambda: _accepted(story), lambda rows: rows >= MIN_ROWS, pace_s=2)
+        proof.source = "device"
+        proof.figures["rows"] = total
+
+
+async def _accepted(story: Story) -> int:
+    return sum([_rows(await story.agent(name, "ledger")) for name in AGENTS])
+
+
+def _rows(ledger: dict[str, Any]) -> int:
+    return sum(stream["accepted_rows"] for stream in ledger["streams"].values())
+
+
+async def _drained(story: Story, name: str) -> dict[str, Any]:
+    async with story.proving("f", f"{name}: everything accepted is acked", DRAIN_S, [name, "ingest"]) as proof:
+        await story.supervisor.stop(name)
+        story.site.write_agent(name, frames=False)
+        event = await story.supervisor.start(name)
+        proof.source, proof.event_no = "supervisor", event.no
+        async with story.follow(name) as device:
+            await device.wait(lambda seen: all(s["accepted_rows"] == s["acked_rows"] for s in seen["outbox"]["streams"].values()))
+        ledger: dict[str, Any] = await story.agent(name, "ledger")
+        proof.figures["rows"] = _rows(ledger)
+        return ledger
+
+
+async def _equal(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
+    async with story.proving("f", "bronze + quarantine + gaps = ledgers, by count and hash", AUDIT_S, ["ingest"]) as proof:
+        lake = (await story.audit())["streams"]
+        devices = {stream: entry for ledger in ledgers.values() for stream, entry in ledger["streams"].items() if entry["accepted_rows"]}
+        want(set(lake) == set(devices), "the same streams", {"lake": sorted(lake), "devices": sorted(devices)})
+        for stream, entry in devices.items():
+            want(lake[stream]["rows"] == entry["accepted_rows"], f"{stream}: equal counts", (lake[stream], entry))
+            want(lake[stream]["running_hash"] == entry["running_hash"], f"{stream}: equal running hashes", (lake[stream], entry))
+        counted = sum(entry["accepted_rows"] for entry in devices.values())
+        want(counted >= MIN_ROWS, "enough rows", counted)
+        proof.source = "lake"
+        proof.figures.update(rows=counted, streams=len(devices), hashes=[entry["running_hash"][:12] for entry in devices.values()])
+
+
+async def _frames(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
+    async with story.proving("f", "frames = accepted rows + counted refusals", AUDIT_S) as proof:
+        for name, ledger in ledgers.items():
+            frames, refused = ledger["frames"], ledger["refused"]
+            want(frames == _rows(ledger) + refused, f"{name}: every frame is accounted for", ledger)
+            proof.figures[name] = f"{frames} = {_rows(ledger)} + {refused}"
+
+
+async def _pauses(story: Story) -> None:
+    """From the rows themselves: their monotonic time is the device's, and the same machine's as the windows'."""
+    async with story.proving("e", "no pause over three frame times while the cloud was down", AUDIT_S) as proof:
+        windows = {name: [round(begin * 1e6), round(end * 1e6)] for name, (begin, end) in story.cloud_down.items()}
+        want(set(windows) == {"control", "ingest", "broker"}, "all three were down once", windows)
+        argv = (story.site.bin("python"), "-m", "deploy.local.lake", "pauses", str(story.site.lake))
+        done = await command(argv, story.site.owner("operator"), story.environment_of("operator"), json.dumps(windows))
+        want(done.returncode == 0, "the lake can be read", done.stderr)
+        seen = json.loads(done.stdout)
+        longest = {name: max(device["longest_us"] for device in devices.values()) for name, devices in seen.items()}
+        proof.source = "lake"
+        proof.figures.update({f"{name} longest ms": us / 1000 for name, us in longest.items()}, limit_ms=MAX_PAUSE_US / 1000)
+        want(max(longest.values()) <= MAX_PAUSE_US, "no pause is longer", seen)
