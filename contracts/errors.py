@@ -160,10 +160,10 @@ CODES: dict[str, Code] = {
     "CAMPAIGN_NO_RELEASE": Code(_R, "the release is not signed for every profile of the devices", "approve the release first"),
     "CAMPAIGN_GATE": Code(_R, "a gate failed", "skerry campaign show lists gate, value and limit"),
     # -- BUILD, SIGNER, model registry
-    "REGISTRY_UNREACHABLE": Code(_T, "the model registry does not answer", "is the MLflow server running? it is tried again"),
+    "API_REGISTRY_UNREACHABLE": Code(_T, "the model registry does not answer", "is the MLflow server running? it is tried again"),
     "BUILD_NO_PROFILE": Code(_R, "it is not known for which profiles to build", "enrol a device, or set build_profiles in control.toml"),
     "BUILD_RESULT": Code(_R, "the built manifests are not those of the job", "update skerry-build"),
-    "RELEASE_STATE": Code(_R, "the release is not in a state that allows this", "skerry release show"),
+    "BUILD_RELEASE_STATE": Code(_R, "the release is not in a state that allows this", "skerry release show"),
     "BUILD_MODEL_SIGNATURE": Code(
         _X, "the registered model is not signed by a pinned training key", "sign it: see docs/how-to/register-a-model.md"
     ),

@@ -202,4 +202,4 @@ def _translated(thing: str) -> Iterator[None]:
             raise error("API_NOT_FOUND", thing, failed.message) from failed
         if failed.error_code in _INVALID:
             raise error("API_INVALID", thing, failed.message) from failed
-        raise error("REGISTRY_UNREACHABLE", thing, failed.message) from failed
+        raise error("API_REGISTRY_UNREACHABLE", thing, failed.message) from failed

@@ -13,10 +13,10 @@ from signatures.ed25519 import SigningKey
 
 
 def approval_for(view: dict[str, Any], key: Path, expected_digest: str | None) -> dict[str, Any]:
-    """The Approval for a ReleaseView. Raises RELEASE_STATE, SIGNER_APPROVAL (another digest), CONFIG_MISSING, CONFIG_INVALID."""
+    """The Approval for a ReleaseView. Raises BUILD_RELEASE_STATE, SIGNER_APPROVAL (another digest), CONFIG_MISSING, CONFIG_INVALID."""
     found = ReleaseView.model_validate(view)
     if found.release is None:
-        raise error("RELEASE_STATE", found.id, f"it is {found.state}: there is nothing to approve")
+        raise error("BUILD_RELEASE_STATE", found.id, f"it is {found.state}: there is nothing to approve")
     message = canonical_json(found.release.model_dump(mode="json"))
     digest = sha256_hex(message)
     if expected_digest is not None and expected_digest != digest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,19 @@ from contracts.operator import Problem
 TIMEOUT_S = 60.0  # longer than the server holds a long poll
 EVENTS_WAIT_S = 20.0
 EVENTS_PAGE = 500
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")  # RFC 6750
 
 
 def read_token(path: Path) -> str:
-    """Raises CONFIG_MISSING."""
+    """The token in `path`. Raises CONFIG_MISSING, or CONFIG_INVALID, which never repeats what the file holds."""
     try:
-        return path.read_text().strip()
-    except OSError as unreadable:
-        raise error(
-            "CONFIG_MISSING", str(path), f"the operator's token: {unreadable.strerror} (--token-file, SKERRY_TOKEN_FILE)"
-        ) from unreadable
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as unreadable:
+        reason = getattr(unreadable, "strerror", None) or "not text"
+        raise error("CONFIG_MISSING", str(path), f"the operator's token: {reason} (--token-file, SKERRY_TOKEN_FILE)") from unreadable
+    if not _TOKEN.fullmatch(token):
+        raise error("CONFIG_INVALID", str(path), "it does not hold one token and nothing else")
+    return token
 
 
 class Client:

@@ -27,7 +27,7 @@ class Run:
 class ModelRegistry(Protocol):
     """Calls block (a database or an HTTP server): never from the event loop.
 
-    Raises API_NOT_FOUND for what does not exist, API_INVALID for what the registry refuses, REGISTRY_UNREACHABLE
+    Raises API_NOT_FOUND for what does not exist, API_INVALID for what the registry refuses, API_REGISTRY_UNREACHABLE
     when a server does not answer.
     """
 

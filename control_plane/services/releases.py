@@ -77,12 +77,12 @@ def _signature(approval: Approval) -> bytes:
 def approve(units: Units, approvers: Approvers, release_id: str, approval: Approval, actor: str) -> ReleaseView:
     """Store the approval; the release is APPROVED. Approving an approved or signed release again changes nothing.
 
-    Raises API_NOT_FOUND, RELEASE_STATE, SIGNER_APPROVAL.
+    Raises API_NOT_FOUND, BUILD_RELEASE_STATE, SIGNER_APPROVAL.
     """
     with units.write() as work:
         row = releases.must_release(work.session, release_id)
         if not row.manifests:
-            raise error("RELEASE_STATE", row.id, f"it is {row.state}: there is nothing to approve")
+            raise error("BUILD_RELEASE_STATE", row.id, f"it is {row.state}: there is nothing to approve")
         approvers.check(_release(row), approval)
         if row.state not in (APPROVED, SIGNED):
             row.approval = approval.model_dump(mode="json")

@@ -20,9 +20,9 @@ TRANSITIONS = {
 
 
 def move(work: UnitOfWork, row: ReleaseRow, state: str, actor: str, *, code: str = "", detail: str = "", **data: object) -> None:
-    """Change the state, with its event `release_<state>`. Raises RELEASE_STATE for a step that is not in the table."""
+    """Change the state, with its event `release_<state>`. Raises BUILD_RELEASE_STATE for a step that is not in the table."""
     if (row.state, state) not in TRANSITIONS:
-        raise error("RELEASE_STATE", row.id, f"it is {row.state} and cannot become {state}")
+        raise error("BUILD_RELEASE_STATE", row.id, f"it is {row.state} and cannot become {state}")
     row.state, row.code, row.detail = state, code, detail
     refusal = {"code": code, "detail": detail} if code else {}
     work.event(f"release_{state.lower()}", row.id, actor, model_version=row.model_version, **refusal, **data)
