@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -11,9 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from contracts.errors import CODES
+from contracts.features import FRAME_COLUMNS, GAPS, QUARANTINE, Column, FeatureSchema, bronze
 from docs import generate
+from sync.ingest.arrow import arrow_schema
 from tests.architecture.source import REPO, text_files
 from tests.architecture.test_programs import SCRIPTS
 
@@ -66,7 +70,7 @@ def test_a_link_leads_to_a_page_and_an_anchor_of_this_repository(page: Path) -> 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_a_page_names_no_foreign_address(page: Path) -> None:
     hosts = re.findall(r"https?://([^\s/:`)\"'>]+)", (REPO / page).read_text())
-    assert [host for host in hosts if host not in ("localhost", "127.0.0.1") and not host.endswith(".example")] == []
+    assert [host for host in hosts if host not in ("localhost", "127.0.0.1", "host") and not host.endswith(".example")] == []
 
 
 def test_a_page_that_is_named_anywhere_exists() -> None:
@@ -93,6 +97,9 @@ def test_an_adr_that_the_code_names_exists() -> None:
 # -- commands
 
 
+MODULES = ("python -m examples.digits_line",)
+
+
 def commands() -> list[tuple[Path, str]]:
     """Lines of shell blocks that start a program of ours; a backslash at the end joins lines."""
     found = []
@@ -100,16 +107,23 @@ def commands() -> list[tuple[Path, str]]:
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", (REPO / page).read_text(), flags=re.DOTALL):
             for raw in block.replace("\\\n", " ").splitlines():
                 line = re.sub(r"^(\$ |sudo )+", "", raw.partition(" #")[0].strip())
-                if line.split(" ")[0] in SCRIPTS:
+                if line.split(" ")[0] in SCRIPTS or line.startswith(MODULES):
                     found.append((page, line))
     return found
 
 
 @cache
 def help_of(words: tuple[str, ...]) -> str:
-    module, _, name = SCRIPTS[words[0]].partition(":")
-    start = f"import sys; sys.argv = {[*words, '--help']!r}; from {module} import {name}; raise SystemExit({name}())"
-    done = subprocess.run([sys.executable, "-c", start], cwd=REPO, check=False, capture_output=True, text=True, timeout=60)
+    if words[0] == "python":
+        command = [sys.executable, *words[1:], "--help"]
+    else:
+        module, _, name = SCRIPTS[words[0]].partition(":")
+        command = [
+            sys.executable,
+            "-c",
+            f"import sys; sys.argv = {[*words, '--help']!r}; from {module} import {name}; raise SystemExit({name}())",
+        ]
+    done = subprocess.run(command, cwd=REPO, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr[-500:]}"
     return done.stdout
 
@@ -121,16 +135,13 @@ def test_commands_are_shown() -> None:
 @pytest.mark.parametrize(("page", "line"), commands(), ids=lambda part: str(part).replace("/", "."))
 def test_a_command_that_is_shown_exists_with_its_options(page: Path, line: str) -> None:
     words = shlex.split(line.partition("|")[0].partition(" > ")[0])
-    subcommands = words[
-        : next((index for index, word in enumerate(words) if word.startswith("-") or not re.fullmatch(r"[a-z-]+", word)), None)
-    ]
-    # What follows the subcommands may be a value; the program's own help says where they end.
-    while len(subcommands) > 1 and not _is_command(tuple(subcommands)):
+    program = words[: 3 if words[0] == "python" else 1]
+    subcommands = program + list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), words[len(program) :]))
+    # What follows the subcommands may be a value; the help one level up says where they end.
+    while len(subcommands) > len(program) and not _is_command(tuple(subcommands)):
         subcommands.pop()
     shown = {word.partition("=")[0] for word in words if word.startswith("--")}
-    known = set(re.findall(r"--[a-z0-9][a-z0-9-]*", help_of(tuple(subcommands)))) | set(
-        re.findall(r"--[a-z0-9][a-z0-9-]*", help_of(tuple(words[:1])))
-    )
+    known = set(re.findall(r"--[a-z0-9][a-z0-9-]*", help_of(tuple(subcommands)) + help_of(tuple(program))))
     assert shown <= known, f"{page}: {line}"
 
 
@@ -138,3 +149,21 @@ def test_a_command_that_is_shown_exists_with_its_options(page: Path, line: str) 
 def _is_command(words: tuple[str, ...]) -> bool:
     """Whether the last word is a subcommand: the help one level up names it."""
     return bool(re.search(rf"(?<![\w-]){re.escape(words[-1])}(?![\w-])", help_of(words[:-1])))
+
+
+# -- Python blocks
+
+
+def test_the_queries_that_are_shown_run_on_the_tables_of_the_contract(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    schema = FeatureSchema(
+        family="digits_line",
+        columns=(*FRAME_COLUMNS, Column(name="label", type="i16"), Column(name="score", type="f32")),
+    )
+    for table in (bronze(schema), QUARANTINE, GAPS):
+        DeltaTable.create(str(lake / table.name), schema=arrow_schema(table.columns), partition_by=list(table.partition_by))
+    page = (REPO / "docs" / "how-to" / "query-the-lake.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "quarantine 0" in done.stdout
