@@ -108,7 +108,7 @@ def _labelled(recipe: Recipe) -> Frames:
 
 def preprocess(pixels: NDArray[np.uint8]) -> Array:
     """(n, 64, 64) grey -> (n, 1, 32, 32) float32, by the one implementation that the device uses too."""
-    return pipeline.compile(PROCESSING).many(pixels)
+    return np.asarray(pipeline.compile(PROCESSING).many(list(pixels)), np.float32)
 
 
 def _learn(x: Array, labels: Labels) -> network.Head:
