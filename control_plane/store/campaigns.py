@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import BigInteger, ForeignKey, Integer, String, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from contracts.errors import error
-from contracts.operator import CampaignRequest, Gate, GateView
+from contracts.operator import CampaignRequest, CampaignState, Gate, GateView, WaveState
 from contracts.states import TERMINAL, State
 from control_plane.domain.campaign import Campaign, Policy
 from control_plane.domain.evidence import Evidence
@@ -31,7 +31,7 @@ class CampaignRow(Base):
     name: Mapped[str] = mapped_column(String)
     release: Mapped[str] = mapped_column(String, index=True)
     request: Mapped[dict[str, Any]]  # as asked, frozen
-    state: Mapped[str] = mapped_column(String, index=True)
+    state: Mapped[CampaignState] = mapped_column(String, index=True)
     reason: Mapped[str] = mapped_column(String, default="")
     revision: Mapped[int] = mapped_column(BigInteger)
     created_utc: Mapped[datetime]
@@ -43,7 +43,7 @@ class WaveRow(Base):
 
     campaign: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
-    state: Mapped[str] = mapped_column(String)
+    state: Mapped[WaveState] = mapped_column(String)
     devices: Mapped[list[str]]
     gates: Mapped[list[Any]]
     soak_s: Mapped[float]
@@ -60,7 +60,7 @@ class ExecutionRow(Base):
     position: Mapped[int] = mapped_column(Integer)  # order of creation within the campaign
     device: Mapped[str] = mapped_column(ForeignKey("devices.id"), index=True)
     wave: Mapped[int] = mapped_column(Integer)
-    kind: Mapped[str] = mapped_column(String)
+    kind: Mapped[Literal["install", "rollback"]] = mapped_column(String)
     target_digest: Mapped[str] = mapped_column(String)
     previous_digest: Mapped[str] = mapped_column(String)
     fence: Mapped[int] = mapped_column(BigInteger, unique=True)
@@ -99,11 +99,9 @@ def next_alarm(session: Session) -> datetime | None:
 
 def open_elsewhere(session: Session, campaign: str) -> list[tuple[ExecutionRow, int]]:
     """Open executions of other campaigns, with the number of their campaign."""
-    states = [state.value for state in TERMINAL]
     query = select(ExecutionRow, CampaignRow.number).join(CampaignRow, CampaignRow.id == ExecutionRow.campaign)
-    return [
-        (row, number) for row, number in session.execute(query.where(ExecutionRow.state.not_in(states), ExecutionRow.campaign != campaign))
-    ]
+    elsewhere = query.where(ExecutionRow.state.not_in([state.value for state in TERMINAL]), ExecutionRow.campaign != campaign)
+    return [(row, number) for row, number in session.execute(elsewhere)]
 
 
 def find_execution(session: Session, execution: str) -> ExecutionRow | None:

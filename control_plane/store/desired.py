@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, select, update
+from sqlalchemy import BigInteger, ForeignKey, select
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm.exc import StaleDataError
 
 from contracts.errors import error
 from control_plane.store import counters
@@ -27,6 +28,9 @@ class DesiredRow(Base):
     order: Mapped[dict[str, Any]]  # kind, execution, fence, components, activate, shadow_pairs, probation, deadline_utc
     revision: Mapped[int] = mapped_column(BigInteger, index=True)  # over all devices: what changed since ...
 
+    # UPDATE ... WHERE director_version = <as read>; the next version is ours to choose
+    __mapper_args__ = {"version_id_col": director_version, "version_id_generator": False}
+
 
 NOTHING: dict[str, Any] = {"kind": "none"}
 
@@ -39,7 +43,7 @@ def order(session: Session, device: str, order: dict[str, Any], now: datetime) -
     """Give `device` a new order: its next generation."""
     row = session.get(DesiredRow, device, with_for_update=True)
     if row is None:
-        row = DesiredRow(device=device, generation=0, director_version=0)
+        row = DesiredRow(device=device, generation=0, director_version=0, order=order)
         session.add(row)
     row.generation = counters.after(row.generation, now)
     row.order = order
@@ -63,17 +67,13 @@ def reissue(session: Session, device: str, seen_version: int, now: datetime) -> 
 
 
 def _issue(session: Session, row: DesiredRow, now: datetime) -> None:
-    seen = row.director_version
     row.issued_utc = now
     row.revision = counters.raised(session, counters.DESIRED)
-    row.director_version = counters.after(seen, now) if seen == 0 else seen  # a new row has no rival
-    session.flush()
-    if seen == 0:
-        return
-    statement = update(DesiredRow).where(DesiredRow.device == row.device, DesiredRow.director_version == seen)
-    if session.connection().execute(statement.values(director_version=counters.after(seen, now))).rowcount != 1:
-        raise error("API_CONFLICT", row.device, "another replica changed its desired state")
-    session.refresh(row)
+    row.director_version = counters.after(row.director_version, now)
+    try:
+        session.flush()
+    except StaleDataError as lost:
+        raise error("API_CONFLICT", row.device, "another replica changed its desired state") from lost
 
 
 def revision(session: Session) -> int:

@@ -22,7 +22,7 @@ class DeviceRow(Base):
     __tablename__ = "devices"
 
     id: Mapped[str] = mapped_column(String, primary_key=True)
-    state: Mapped[str] = mapped_column(String, index=True)
+    state: Mapped[DeviceState] = mapped_column(String, index=True)
     profile: Mapped[str] = mapped_column(String, default="")
     labels: Mapped[dict[str, str]] = mapped_column(default=dict)
     serial: Mapped[str] = mapped_column(String, default="")
