@@ -26,7 +26,7 @@ import zstandard
 from nanoarrow import ipc
 from pydantic import ValidationError
 
-from contracts.batch import MAX_BATCH_BYTES, BatchHeader
+from contracts.batch import MAX_BATCH_BYTES, MAX_BATCH_ROWS, BatchHeader
 from contracts.canonical import SIGNATURE_BYTES
 from contracts.errors import error
 from contracts.features import Column, FeatureSchema
@@ -34,6 +34,7 @@ from contracts.features import Column, FeatureSchema
 ZSTD_LEVEL = 1
 MAX_BODY_DECODED_BYTES = 8 * 1024 * 1024  # a body that claims more is refused before it is decompressed
 MAX_HEADER_BYTES = 2048
+MAX_INTEGER = 2**63 - 1
 _LENGTH = struct.Struct("<H")
 
 FIXED = {"bool": ("B", 1), "i16": ("h", 2), "i32": ("i", 4), "i64": ("q", 8), "f32": ("f", 4), "f64": ("d", 8), "utc_us": ("q", 8)}
@@ -106,14 +107,19 @@ def _variable(pieces: Sequence[bytes], nulls: bytes | None) -> ColumnData:
 
 def row_bytes(schema: FeatureSchema, columns: Columns) -> Iterator[bytes]:
     """Canonical bytes of each row, in order; the first row has idx 0."""
-    indices = ColumnData(struct.pack(f"<{columns.length}I", *range(columns.length)))
-    pieces = list(_row_pieces(schema.columns, columns.data, indices, columns.length))
+    return rows_with_indices(schema.columns, columns, range(columns.length))
+
+
+def rows_with_indices(columns: Sequence[Column], data: Columns, indices: Sequence[int]) -> Iterator[bytes]:
+    """Canonical bytes of rows that have these `idx`; for one who reads them back in another order."""
+    packed = struct.pack(f"<{data.length}I", *indices)
+    pieces = list(_row_pieces(columns, data.data, packed, data.length))
     return iter(pieces[0]) if len(pieces) == 1 else map(b"".join, zip(*pieces))
 
 
-def _row_pieces(columns: Sequence[Column], data: Sequence[ColumnData], indices: ColumnData, length: int) -> Iterator[list[bytes]]:
+def _row_pieces(columns: Sequence[Column], data: Sequence[ColumnData], indices: bytes, length: int) -> Iterator[list[bytes]]:
     """Lists of `length` pieces whose concatenation per row is the row. Runs of plain columns become one piece."""
-    run: list[bytes] = [indices.values[byte::4] for byte in range(4)]
+    run: list[bytes] = [indices[byte::4] for byte in range(4)]
     for column, content in zip(columns, data):
         if column.type in FIXED and content.nulls is None:
             width = FIXED[column.type][1]
@@ -258,9 +264,12 @@ def parse(message: bytes) -> Frame:
 def _header(packed: bytes) -> BatchHeader:
     try:
         values = msgpack.unpackb(packed, raw=False, strict_map_key=True)
-        if not isinstance(values, list):
-            raise ValueError("is not an array")
-        return BatchHeader.from_array(values)
+        if not isinstance(values, list) or any(isinstance(value, int) and abs(value) > MAX_INTEGER for value in values):
+            raise ValueError("is not an array of what the tables can hold")
+        header = BatchHeader.from_array(values)
+        if header.kind == "rows" and header.rows > MAX_BATCH_ROWS:
+            raise ValueError(f"claims {header.rows} rows")
+        return header
     except (ValueError, ValidationError, msgpack.UnpackException, TypeError) as broken:
         raise error("INGEST_MALFORMED", "header", str(broken)) from broken
 

@@ -34,6 +34,7 @@ NO_CONNECTION = -1  # ours: the TCP or TLS connection failed or ended without a 
 
 DEFAULT_RECEIVE_MAXIMUM = 65_535  # what the standard says when CONNACK names none
 CONNECT_TIMEOUT_S = 10.0
+IN_FLIGHT = 20  # messages towards the broker without a PUBACK; what mosquitto grants by default
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ class PahoLink:
             manual_ack=self._settings.manual_ack,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages = IN_FLIGHT  # paho keeps what is beyond it; it cannot follow CONNACK's number
         if self._settings.tls is not None:
             client.tls_set_context(self._settings.tls)
         if (will := self._settings.will) is not None:
@@ -196,7 +198,6 @@ class PahoLink:
             return
         receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
         self._connected = Connected(receive_maximum, getattr(properties, "MaximumPacketSize", None))
-        client.max_inflight_messages_set(self._connected.receive_maximum)
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._settings.subscriptions])
 
     def _on_subscribe(self, _client: paho.Client, _data: object, _mid: int, _reasons: object, _properties: object) -> None:
@@ -208,8 +209,10 @@ class PahoLink:
     def _on_publish(self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object) -> None:
         self._sink(Published(mid, reason.value))
 
-    def _on_disconnect(self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object) -> None:
-        if self._reason == NO_CONNECTION and reason.value != SUCCESS:
+    def _on_disconnect(
+        self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:  # else paho makes a reason up
             self._reason = reason.value
 
 

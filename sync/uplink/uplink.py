@@ -16,6 +16,7 @@ each reason code that a broker may answer with stands in the table below.
 from __future__ import annotations
 
 import asyncio
+import math
 import random as randomness
 import ssl
 from collections import deque
@@ -48,6 +49,7 @@ SILENCE = Delays(first_s=10.0, limit_s=120.0)
 RECONNECT = Delays(first_s=1.0, limit_s=60.0)
 PACKET_OVERHEAD_BYTES = 256  # fixed header, topic and properties around a payload
 IDLE_S = 60.0
+STABLE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,12 @@ class Uplink:
         self._unjudged_ack: bytes | None = None  # under a key that is not pinned, perhaps not yet
         self._streams: list[str] = []  # in order of priority
         self._watermarks: dict[str, int] = {}
+        self._stream_sent: dict[str, int] = {}
+        self._stream_pubacked: dict[str, int] = {}
+        self._unpubacked: dict[int, Outgoing] = {}  # by message id of this connection
         self._sent = self._pubacked = self._going_back = 0
         self._failures = 0
+        self._online_since = math.inf
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, drain, reconnect until `stop`."""
@@ -135,6 +141,14 @@ class Uplink:
             "in_flight_bytes": self._window.in_flight_bytes,
             "credit_bytes": self._credit_bytes,
             "held": self._window.held,
+            "streams": {
+                stream: {
+                    "sent_seq": self._stream_sent.get(stream, 0),
+                    "pubacked_seq": self._stream_pubacked.get(stream, 0),
+                    "acked_seq": self._watermarks.get(stream, 0),
+                }
+                for stream in self._streams
+            },
         }
 
     async def _attend_to(self, stop: asyncio.Event) -> None:
@@ -145,6 +159,11 @@ class Uplink:
         self._log("connection_lost", reason=lost.reason, detail=lost.detail, connection_no=self._connection_no)
         if lost.reason in ALARMING:
             self._log.alarm("connection_refused", reason=lost.reason, detail=lost.detail)
+        # A connection that never lasts is somebody else with this certificate, or a broker in trouble: only a stable one
+        # takes the back-off away. (mosquitto 2.0 ends a taken-over TLS session without saying 0x8E.)
+        if self._clock.mono() - self._online_since >= STABLE_S:
+            self._failures = 0
+        self._online_since = math.inf
         delay_s = self._settings.reconnect.after(self._failures, self._random)
         self._failures += 1
         return max(delay_s, self._settings.not_before_s.get(lost.reason, 0.0))
@@ -153,6 +172,7 @@ class Uplink:
         """One connection until it ends (Lost) or `stop` is set (None)."""
         self._connection_no += 1
         self._events.clear()
+        self._unpubacked.clear()
         link = self._dial(self._link_settings(), self._connection_no, partial(self._from_link, self._connection_no))
         try:
             while not stop.is_set():
@@ -191,7 +211,7 @@ class Uplink:
 
     async def _handle(self, link: mqtt.Link, event: mqtt.Event) -> None:
         if isinstance(event, mqtt.Connected):
-            self._online, self._failures = event, 0
+            self._online, self._online_since = event, self._clock.mono()
             self._window.reset()
             self._log("connected", connection_no=self._connection_no)
             self._publish_presence(link, "online")
@@ -201,7 +221,10 @@ class Uplink:
             await self._message(event)
 
     def _puback(self, event: mqtt.Published) -> None:
-        self._pubacked += 1
+        record = self._unpubacked.pop(event.mid, None)
+        if record is not None:
+            self._pubacked += 1
+            self._stream_pubacked[record.stream] = max(record.last_seq, self._stream_pubacked.get(record.stream, 0))
         if event.reason < mqtt.NO_MATCHING_SUBSCRIBERS:
             return
         if not self._window.held:
@@ -252,11 +275,16 @@ class Uplink:
             self._going_back += 1
             self._log.debug("gone_back")
         for stream in self._streams:
-            while not self._window.held and (room := self._credit_bytes - self._window.in_flight_bytes) > 0:
+            while not self._window.held and (room := self._room_bytes()) > 0:
                 after = self._window.cursor(stream, self._watermarks[stream])
                 records = await asyncio.to_thread(self._outbox.take, stream, after, room)
                 if not records or not all([self._publish(link, record) for record in records]):
                     break
+
+    def _room_bytes(self) -> int:
+        if self._online is None or len(self._unpubacked) >= self._online.receive_maximum:
+            return 0
+        return self._credit_bytes - self._window.in_flight_bytes
 
     def _publish(self, link: mqtt.Link, record: Outgoing) -> bool:
         limit = self._online.max_packet_bytes if self._online else None
@@ -267,7 +295,8 @@ class Uplink:
             self._log.alarm("batch_too_large", batch_seq=record.seq, detail=str(too_large))
             self._window.refused(self._clock.mono())
             return False
-        link.publish(topics.up(self._device, record.lane), record.message)
+        self._unpubacked[link.publish(topics.up(self._device, record.lane), record.message)] = record
+        self._stream_sent[record.stream] = max(record.last_seq, self._stream_sent.get(record.stream, 0))
         self._window.sent(record.stream, record.last_seq, len(record.message), self._clock.mono())
         self._sent += 1
         return True

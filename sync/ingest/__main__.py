@@ -1,0 +1,3 @@
+from sync.ingest.program import main
+
+main()

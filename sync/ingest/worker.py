@@ -1,0 +1,172 @@
+"""The ingest loop: receive, judge, gather, commit, acknowledge. One thread; `step` is one pass and holds no state of its own.
+
+The order is the promise: rows are committed and on disk (Sink.commit has returned) before the signed ack is published, and
+the broker's copy is let go last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts import topics
+from contracts.batch import Ack, AckedStream, Nack
+from contracts.canonical import CONTEXT_ACK, CONTEXT_NACK, canonical_json, seal
+from contracts.errors import LocalFaultError, SkerryError, TransientError
+from contracts.features import bronze
+from program.clock import Clock
+from program.log import Log
+from signatures.ed25519 import SigningKey
+from sync import mqtt
+from sync.ingest.intake import Batch, admit
+from sync.ingest.ports import Registry
+from sync.ingest.sink import Sink
+from sync.ingest.status import Status
+
+
+class Mail(Protocol):
+    """sync.ingest.mailbox.Mailbox, or a simulator."""
+
+    connected: bool
+    connection_no: int
+
+    def receive(self, timeout_s: float) -> mqtt.Message | mqtt.Connected | None: ...
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None: ...
+    def acknowledge(self, message: mqtt.Message) -> None: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A flush happens at the first of these. `parked_bytes`: batches kept that came before their predecessors."""
+
+    rows: int = 100_000
+    bytes: int = 32 * 1024 * 1024
+    seconds: float = 1.0
+    parked_bytes: int = 8 * 1024 * 1024
+    credit_bytes: int = 4 * 1024 * 1024  # granted to each device
+
+
+class Worker:
+    def __init__(
+        self, mail: Mail, registry: Registry, sink: Sink, *, key: SigningKey, clock: Clock, status: Status, limits: Limits
+    ) -> None:
+        self._mail, self._registry, self._sink, self._key = mail, registry, sink, key
+        self._clock, self._status, self._limits = clock, status, limits
+        self._log = Log("ingest")
+        self._gathered: list[Batch] = []
+        self._parked: list[Batch] = []
+        self._unacknowledged: list[mqtt.Message] = []
+        self._began = 0.0  # when the oldest gathered batch came
+
+    def step(self, wait_s: float) -> None:
+        """Wait at most `wait_s` for a message, take what has come, flush when it is time."""
+        event = self._mail.receive(min(wait_s, self._until_flush_s(wait_s)))
+        while event is not None:
+            if isinstance(event, mqtt.Connected):
+                self._acknowledge(self._sink.devices())
+            else:
+                self._take(event)
+            event = self._mail.receive(0) if not self._full() else None
+        self._status.link(self._mail.connected, self._mail.connection_no)
+        self._status.write()
+        if self._unacknowledged and (self._full() or self._until_flush_s(wait_s) <= 0):
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what was gathered, then acknowledge: devices first, the broker last."""
+        gathered, self._gathered = self._gathered, []
+        outcome = self._sink.commit([*self._parked, *gathered])
+        self._status.committed(outcome.committed)
+        self._status.duplicates += len(outcome.duplicates)
+        self._park(outcome.ahead)
+        for overlap in outcome.overlaps:
+            self._refuse(overlap.header.device, "INGEST_LEDGER", "numbers that were committed come again in a gap", overlap)
+        self._status.dropped([*outcome.duplicates, *outcome.overlaps])
+        self._acknowledge({batch.header.device for batch in (*outcome.committed, *outcome.duplicates)})
+        for message in self._unacknowledged:
+            self._mail.acknowledge(message)
+        self._unacknowledged.clear()
+        self._status.write()
+
+    def _until_flush_s(self, otherwise_s: float) -> float:
+        if not self._unacknowledged:
+            return otherwise_s
+        return max(0.0, self._began + self._limits.seconds - self._clock.mono())
+
+    def _full(self) -> bool:
+        return (
+            sum(batch.header.rows for batch in self._gathered) >= self._limits.rows
+            or sum(len(message.payload) for message in self._unacknowledged) >= self._limits.bytes
+        )
+
+    def _take(self, message: mqtt.Message) -> None:
+        if not self._unacknowledged:
+            self._began = self._clock.mono()
+        self._unacknowledged.append(message)
+        try:
+            batch = admit(message.topic, message.payload, self._registry)
+            if batch.schema is not None:
+                self._sink.prepare(bronze(batch.schema))
+        except TransientError as held:
+            self._status.held += 1
+            self._log("batch_held", code=held.code, detail=str(held))
+            self._nack(message.topic, held)
+        except LocalFaultError as fault:  # the table of this family is not ours to write: the device keeps its rows
+            self._status.held += 1
+            self._log.alarm("batch_held", code=fault.code, detail=str(fault))
+            self._nack(message.topic, fault)
+        except SkerryError as refused:
+            self._status.refused += 1
+            self._log.alarm("batch_refused", code=refused.code, detail=str(refused))
+            self._nack(message.topic, refused)
+        else:
+            self._gathered.append(batch)
+            self._status.received(batch)
+
+    def _park(self, ahead: list[Batch]) -> None:
+        """Keep the oldest numbers; what does not fit is dropped, its device sends it again."""
+        self._parked, size = [], 0
+        for position, batch in enumerate(sorted(ahead, key=lambda each: each.seq)):
+            size += len(batch.message)
+            if size > self._limits.parked_bytes:
+                self._status.dropped(sorted(ahead, key=lambda each: each.seq)[position:])
+                return
+            self._parked.append(batch)
+
+    def _acknowledge(self, devices: Iterable[str]) -> None:
+        for device in sorted(devices):
+            positions = self._sink.positions(device)
+            streams = {name: AckedStream(seq=at.seq, running_hash=at.running_hash.hex()) for name, at in positions.items()}
+            ack = Ack(
+                device=device,
+                streams=streams,
+                credit_bytes=self._limits.credit_bytes,
+                key_id=self._key.key_id,
+                issued_utc_us=self._now_us(),
+            )
+            self._mail.publish(topics.ack(device), self._sealed(CONTEXT_ACK, ack), retain=True)
+            self._status.acked(positions)
+
+    def _refuse(self, device: str, code: str, detail: str, batch: Batch) -> None:
+        self._log.alarm("batch_refused", code=code, detail=detail, device_id=device, batch_seq=batch.seq)
+        self._status.refused += 1
+        self._send_nack(device, batch.stream, batch.seq, code, detail)
+
+    def _nack(self, topic: str, refusal: SkerryError) -> None:
+        """To the device whose topic it came on: the broker saw its certificate."""
+        if (sender := topics.parse_up(topic)) is not None:
+            self._send_nack(sender[0], "", 0, refusal.code, str(refusal))
+
+    def _send_nack(self, device: str, stream: str, seq: int, code: str, detail: str) -> None:
+        nack = Nack(
+            device=device, stream=stream, seq=seq, code=code, detail=detail[:200], key_id=self._key.key_id, issued_utc_us=self._now_us()
+        )
+        self._mail.publish(topics.nack(device), self._sealed(CONTEXT_NACK, nack))
+
+    def _sealed(self, context: bytes, told: Ack | Nack) -> bytes:
+        payload = canonical_json(told.model_dump(mode="json"))
+        return seal(payload, self._key.sign(context, payload))
+
+    def _now_us(self) -> int:
+        return int(self._clock.utc().timestamp() * 1_000_000)

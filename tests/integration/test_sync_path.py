@@ -1,0 +1,60 @@
+"""Device to Delta on real parts: mosquitto with TLS and ACL, Delta tables on disk, ingest as a process that is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.sync_site import Device, SyncSite, rows_of, until
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SyncSite]:
+    tmp_path.parent.chmod(0o755)
+    tmp_path.parent.parent.chmod(0o755)
+    site = SyncSite(tmp_path)
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def check_lake_equals_ledgers(site: SyncSite, *devices: Device) -> None:
+    """By count and by running hash, for every stream that has rows."""
+    audit = site.audit()
+    assert audit["clean"], audit
+    ledgers = {stream: entry for device in devices for stream, entry in device.outbox.ledger().items() if entry.accepted_seq}
+    found = {stream: (account["rows"], account["running_hash"], account["last_seq"]) for stream, account in audit["streams"].items()}
+    assert found == {stream: (entry.accepted_rows, entry.running_hash, entry.accepted_seq) for stream, entry in ledgers.items()}
+
+
+def test_rows_arrive_once_though_ingest_and_broker_are_killed(site: SyncSite) -> None:
+    site.broker.start()
+    site.start_ingest(flush_s=0.5)
+    devices = [site.device(letter, {"live": 64 << 20, "bulk": 64 << 20}) for letter in "abc"]
+    for device in devices:
+        device.start()
+    for number in range(30):
+        for device in devices:
+            device.accept(rows_of(number * 20, 20))
+    until(lambda: (f := site.figures())["received_rows"] > f["committed_rows"], "ingest has rows in memory")
+    in_memory = site.figures()["received_rows"] - site.figures()["committed_rows"]
+    site.kill_ingest()
+    assert in_memory > 0
+    for device in devices:
+        device.accept(rows_of(600, 20))
+        device.accept(rows_of(0, 7), "bulk")
+    site.broker.kill()
+    site.broker.start()
+    site.start_ingest(flush_s=0.2)
+    for number in range(31, 40):
+        for device in devices:
+            device.accept(rows_of(number * 20, 20))
+    site.broker.kill()
+    site.broker.start()
+    until(lambda: all(device.drained() for device in devices), "every row is acknowledged")
+    assert site.stop_ingest() == 0
+    check_lake_equals_ledgers(site, *devices)
+    assert [device.alarms for device in devices] == [[], [], []]
