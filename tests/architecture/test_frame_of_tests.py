@@ -55,16 +55,18 @@ def test_a_skip_for_a_listed_reason_is_told_and_passes(tmp_path: Path) -> None:
 HARMLESS = """# must fail: tests/unit/test_errors.py::test_an_unregistered_code_is_a_bug
 --- a/contracts/ids.py
 +++ b/contracts/ids.py
-@@ -1,1 +1,1 @@
--\"\"\"Identifiers: their form, and nothing else.\"\"\"
-+\"\"\"Identifiers: their form and nothing else.\"\"\"
+@@ -11,3 +11,3 @@
+ SERVICE_ID = re.compile(r"svc-(?P<role>[a-z]+)-(?P<n>[0-9]+)")
+-SERVICE_ROLES = ("control", "ingest", "build")
++SERVICE_ROLES = ("build", "control", "ingest")
+ LANES = ("live", "bulk", "alert")
 """
 
 
 def test_a_bug_that_no_test_sees_has_survived(tmp_path: Path) -> None:
     survivor, stale, lost = (tmp_path / f"{name}.patch" for name in ("survivor", "stale", "lost"))
     survivor.write_text(HARMLESS)
-    stale.write_text(HARMLESS.replace("Identifiers", "Something else"))
+    stale.write_text(HARMLESS.replace('"ingest", "build"', '"ingest", "other"'))
     lost.write_text(HARMLESS.replace("test_an_unregistered_code_is_a_bug", "test_that_is_gone"))
     with copied_tree() as tree:
         verdicts = [judge(Bug.read(patch), tree) for patch in (survivor, stale, lost)]
