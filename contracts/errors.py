@@ -71,6 +71,7 @@ CODES: dict[str, Code] = {
     "SETUP_NEEDS_PYTHON": Code(_L, "there is no Python 3.11", "install it: on Debian 12 the packages python3 and python3-venv"),
     "SETUP_PROGRAM_FAILED": Code(_L, "a program did not become ready", "read its log, whose path is printed"),
     "SETUP_INSTALL": Code(_L, "the project could not be installed into the work folder", "see what the installer said"),
+    "SETUP_WORK_DIR": Code(_L, "the work folder cannot be reached by other users", "choose one below /tmp (--work-dir)"),
     "SETUP_STEP_FAILED": Code(_L, "a step of the story did not come true", "see what it waited for, and the logs that are shown"),
     "SETUP_SITE_EXISTS": Code(_L, "the site folder exists; a ceremony is never run over another", "choose another folder"),
     "SETUP_SITE_UNREADABLE": Code(_L, "a file of the site cannot be read", "run the ceremony as the holder of the offline keys"),

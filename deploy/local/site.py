@@ -23,6 +23,7 @@ from typing import Any
 
 import tomli_w
 
+from contracts.errors import error
 from deploy.local import broker
 from deploy.local.ports import Ports
 from deploy.local.processes import Owner
@@ -133,7 +134,11 @@ class LocalSite:
     # -- making it
 
     def make_folders(self) -> None:
-        """Every folder with its owner; the root is passable for all, so that other uids reach what is theirs."""
+        """Every folder with its owner; the root is passable for all, so that other uids reach what is theirs.
+
+        LocalFaultError SETUP_WORK_DIR where they could not.
+        """
+        self._check_passable()
         for shared in (self.root, self.etc, *(self.root / part for part in ("state", "run", "frames", "devices", "people"))):
             self._folder(shared, None, 0o755)
         for name in CLOUD:
@@ -150,6 +155,11 @@ class LocalSite:
             self._folder(self.person(person), self.owner(person), 0o700)
         for name in AGENTS:
             self._folder(self.frames(name), self.owner("trainer"), 0o755)
+
+    def _check_passable(self) -> None:
+        closed = [folder for folder in self.root.parents if self.as_root and not folder.stat().st_mode & 0o001]
+        if closed:
+            raise error("SETUP_WORK_DIR", str(self.root), f"other users cannot pass {', '.join(map(str, closed))}")
 
     def write_configuration(self) -> None:
         """One TOML per program, the broker's files, and the operators' token for the people who act. After the ceremony."""
@@ -205,7 +215,18 @@ class LocalSite:
         return {"control": control, "signer": signer, "build": build, "ingest": self._ingest_configuration(devices_url)}
 
     def _ingest_configuration(self, devices_url: str) -> dict[str, Any]:
-        return {}
+        keys = self.keys
+        return {
+            "control_url": devices_url,
+            "ca": keys / "public/site-ca.crt",
+            "certificate": keys / "ingest/keys/svc-ingest-1.crt",
+            "key": keys / "ingest/keys/svc-ingest-1.key",
+            "broker_host": "localhost",
+            "broker_port": self.ports.mqtt,
+            "lake_dir": self.lake,
+            "ack_key": keys / "ingest/keys/ack.pem",
+            "flush_s": 0.5,  # production: 1
+        }
 
     def programs(self) -> list[Program]:
         return [self._program(name) for name in PROGRAMS]
