@@ -9,7 +9,8 @@ import urllib3
 from pydantic import ValidationError
 
 from contracts.canonical import canonical_json, sha256_hex
-from contracts.errors import error
+from contracts.errors import CODES, SkerryError, error
+from contracts.operator import Problem
 from contracts.release import BuildJob, BuildResult
 from control_plane.build.config import BuildConfig
 
@@ -33,7 +34,7 @@ class ControlClient:
         status, body = self._request("GET", "/internal/v1/builds/next", limit_bytes=MAX_JOB_BYTES)
         if status == HTTPStatus.NO_CONTENT:
             return None
-        self._expect(status, "builds/next")
+        _expect(status, body, "builds/next")
         try:
             return BuildJob.model_validate_json(body)
         except ValidationError as broken:
@@ -44,7 +45,7 @@ class ControlClient:
         status, body = self._request("GET", f"/internal/v1/blobs/{digest}")
         if status == HTTPStatus.NOT_FOUND:
             raise error("BUILD_SOURCE", digest, "the blob store does not have it")
-        self._expect(status, digest)
+        _expect(status, body, digest)
         if sha256_hex(body) != digest:
             raise error("BUILD_SOURCE", digest, "the blob store gave other bytes")
         return body
@@ -53,14 +54,15 @@ class ControlClient:
         digest = sha256_hex(data)
         status, _ = self._request("HEAD", f"/internal/v1/blobs/{digest}")
         if status != HTTPStatus.OK:
-            status, _ = self._request("PUT", f"/internal/v1/blobs/{digest}", data)
-            self._expect(status, digest)
+            status, body = self._request("PUT", f"/internal/v1/blobs/{digest}", data)
+            _expect(status, body, digest)
         return digest
 
     def post_result(self, job: str, result: BuildResult) -> None:
-        body = canonical_json(result.model_dump(mode="json"))
-        status, _ = self._request("POST", f"/internal/v1/builds/{job}/result", body, {"Content-Type": "application/json"})
-        self._expect(status, job)
+        """RejectedError with the control plane's code when it does not take the result."""
+        told = canonical_json(result.model_dump(mode="json"))
+        status, body = self._request("POST", f"/internal/v1/builds/{job}/result", told, {"Content-Type": "application/json"})
+        _expect(status, body, job)
 
     def close(self) -> None:
         self._pool.clear()
@@ -81,7 +83,19 @@ class ControlClient:
             raise error("API_UNREACHABLE", path, f"the answer is longer than {limit_bytes} bytes")
         return answer.status, data
 
-    @staticmethod
-    def _expect(status: int, thing: str) -> None:
-        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            raise error("API_UNREACHABLE", thing, f"the control plane answers {status}")
+
+def _expect(status: int, body: bytes, thing: str) -> None:
+    """2xx passes; 4xx is a refusal with the control plane's code; anything else is its own trouble."""
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise _refusal(status, body, thing)
+    raise error("API_UNREACHABLE", thing, f"the control plane answers {status}")
+
+
+def _refusal(status: int, body: bytes, thing: str) -> SkerryError:
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        return error("API_INVALID", thing, f"the control plane answers {status}")
+    return error(problem.code if problem.code in CODES else "API_INVALID", thing, problem.detail)

@@ -67,7 +67,11 @@ def _one_job(client: ControlClient, builder: Builder, log: Log) -> bool:
     if job is None:
         return False
     log("build_started", job=job.id, model_version=job.model_version.id, profiles=job.profiles)
-    client.post_result(job.id, _result(builder, job, log))
+    try:
+        client.post_result(job.id, _result(builder, job, log))
+    except RejectedError as refused:  # else the same job would come again for ever
+        log.alarm("build_result_refused", job=job.id, code=refused.code, detail=refused.detail)
+        client.post_result(job.id, BuildResult(code=refused.code, detail=str(refused)))
     return True
 
 

@@ -7,6 +7,7 @@ checked before a byte is read, and a peer that stops in the middle of a request 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -20,6 +21,7 @@ from program.log import Log
 
 READ_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 300.0
+LINGER_S = 2.0
 _LENGTH = struct.Struct("<I")
 
 Handler = Callable[[bytes], Awaitable[SignerAnswer]]
@@ -42,7 +44,7 @@ class Listener:
             uid = _peer_uid(writer)
             if uid not in self._allowed:
                 self._log.alarm("signer_peer_refused", uid=uid)
-                await _send(writer, _refusal(error("SIGNER_PEER", f"uid {uid}")))
+                await _refuse_and_linger(reader, writer, error("SIGNER_PEER", f"uid {uid}"))
                 return
             while (data := await self._request(reader, writer)) is not None:
                 await _send(writer, await self._handle(data))
@@ -61,7 +63,7 @@ class Listener:
             return None
         (length,) = _LENGTH.unpack(head)
         if not 0 < length <= SIGNER_MAX_BYTES:
-            await _send(writer, _refusal(error("SIGNER_REQUEST", f"{length} bytes")))
+            await _refuse_and_linger(reader, writer, error("SIGNER_REQUEST", f"{length} bytes"))
             return None
         return await asyncio.wait_for(reader.readexactly(length), READ_TIMEOUT_S)
 
@@ -81,6 +83,17 @@ def refusing(handle: Callable[[bytes], SignerAnswer], log: Log) -> Callable[[byt
 
 def _refusal(refused: SkerryError) -> SignerAnswer:
     return SignerAnswer(ok=False, code=refused.code, detail=str(refused))
+
+
+async def _refuse_and_linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refused: SkerryError) -> None:
+    """Answer, then throw away what the peer still sends, for a little while: a close over unread bytes would reset the
+    connection, and the peer would never read why."""
+    await _send(writer, _refusal(refused))
+    left = SIGNER_MAX_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while left > 0 and (piece := await reader.read(64 * 1024)):
+                left -= len(piece)
 
 
 async def _send(writer: asyncio.StreamWriter, answer: SignerAnswer) -> None:

@@ -106,14 +106,15 @@ def register(model_key_pem: bytes, model: bytes | None = None, **changed: bytes)
 
 def npz(**arrays: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def _features(conv: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(x[:, 0], ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    return np.maximum(np.einsum("nhwij,oij->nohw", windows, conv[:, 0]), 0).reshape(len(x), -1)
+    features: NDArray[np.float32] = np.maximum(np.einsum("nhwij,oij->nohw", windows, conv[:, 0]), 0).reshape(len(x), -1)
+    return features
 
 
 def external_data_model() -> bytes:
