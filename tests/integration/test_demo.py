@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ Record = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Record, str]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, str]:
     """(record, what a person saw)"""
     file = tmp_path_factory.mktemp("demo") / "record.json"
     argv = [sys.executable, "-m", "deploy.local", "demo", "--json", str(file), "--port-base", PORT_BASE]
@@ -34,7 +33,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Record, str
     assert file.exists(), done.stdout[-4000:] + done.stderr[-4000:]
     record = json.loads(file.read_text())
     assert done.returncode == (0 if record["ok"] else 1), done.stdout[-4000:] + done.stderr[-4000:]
-    yield record, done.stdout
+    return record, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def record(told: tuple[Record, str]) -> Record:
 
 
 def proof(record: Record, step: str, words: str) -> Record:
-    found = [proof for proof in record["proofs"] if proof["step"] == step and words in proof["what"]]
+    found: list[Record] = [proof for proof in record["proofs"] if proof["step"] == step and words in proof["what"]]
     assert len(found) == 1, f"{step} {words}: {[proof['what'] for proof in record['proofs']]}"
     return found[0]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.local import proc
 from deploy.local.borders import Allowed, strays
-from deploy.local.site import AGENTS, CLOUD, PROGRAMS, LocalSite
+from deploy.local.site import AGENTS, PROGRAMS, LocalSite
 from deploy.local.story import Story, want
 
 LOOK_S, STEADY_S, MEMORY_S = 30, 60, 120
@@ -19,6 +19,9 @@ AGENT_LIMIT_KB = 60 * 1024
 async def run(story: Story) -> None:
     await _borders(story)
     await _memory(story)
+    async with story.proving("g", "restarted: what was killed, and nothing else", LOOK_S, list(PROGRAMS)) as proof:
+        want(story.supervisor.restarts() == planned_restarts(story), "restart counts are the planned ones", story.supervisor.restarts())
+        proof.figures.update({name: count for name, count in story.supervisor.restarts().items() if count})
 
 
 async def _borders(story: Story) -> None:
@@ -100,6 +103,6 @@ async def _memory(story: Story) -> None:
 
 
 def planned_restarts(story: Story) -> dict[str, int]:
-    """Each of the cloud's killed programs and one agent are restarted once, and nothing else is."""
-    killed = [event.name for event in story.supervisor.events if event.what == "kill"]
-    return {name: killed.count(name) for name in (*CLOUD, *AGENTS)}
+    """One for each time that the story itself has killed a program."""
+    killed = [event.name for event in story.supervisor.events if event.what == "kill" and event.detail == "SIGKILL"]
+    return {name: killed.count(name) for name in PROGRAMS}
