@@ -6,13 +6,14 @@ trusted or made up: an approval is looked at early so that a mistake is met at o
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from contracts.canonical import CONTEXT_APPROVAL, canonical_json, key_id, sha256_hex
 from contracts.errors import RejectedError, TransientError, TrustError, error
 from contracts.manifest import Manifest
 from contracts.operator import ReleaseView
-from contracts.release import Approval, Release
+from contracts.release import Approval, Release, SignerAnswer
 from control_plane.adapters.blobs import BlobStore
-from control_plane.adapters.signer_client import SignerClient
 from control_plane.services.releases_state import APPROVED, BUILT, FAILED, SIGNED, move
 from control_plane.services.unit_of_work import SYSTEM, UnitOfWork, Units
 from control_plane.store import releases
@@ -21,6 +22,12 @@ from control_plane.store.releases import ReleaseRow
 from signatures.ed25519 import verify
 
 _APPROVAL_REFUSED = "SIGNER_APPROVAL"
+
+
+class Signer(Protocol):
+    """adapters/signer_client.py. Raises SIGNER_UNREACHABLE or the signer's refusal."""
+
+    def sign_release(self, release: Release, approval: Approval) -> SignerAnswer: ...
 
 
 def view(row: ReleaseRow) -> ReleaseView:
@@ -90,7 +97,7 @@ def approve(units: Units, approvers: Approvers, release_id: str, approval: Appro
         return view(row)
 
 
-def sign(units: Units, signer: SignerClient, blobs: BlobStore, release_id: str) -> ReleaseView:
+def sign(units: Units, signer: Signer, blobs: BlobStore, release_id: str) -> ReleaseView:
     """Have an APPROVED release signed; in any other state nothing happens. Safe to repeat: the signer refuses other content
     under a number it has signed, and answers the same for the same.
 
