@@ -56,6 +56,9 @@ class Exchange:
         """Begin to sum `digest`'s windows for a judgement of its probation."""
         self._observed = {digest: Observed()}
 
+    def observes(self, digest: str) -> bool:
+        return digest in self._observed
+
     def observed(self, digest: str) -> Observed:
         return self._observed.get(digest, Observed())
 

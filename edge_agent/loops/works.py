@@ -92,13 +92,15 @@ class Works:
     async def _activate(self, record: Record) -> None:
         await self._load(record.target)
         await asyncio.to_thread(self._slots.activate, record.target)
+        self._exchange.observe(record.target)
         await self._route(record.target, "")
 
     async def _probe(self, record: Record) -> None:
         manifest = await self._load(record.target)
         await self._route(record.target, "")
         rules = Rules(record.min_s, record.min_frames, manifest.limits.latency_p95_us)
-        self._exchange.observe(record.target)
+        if not self._exchange.observes(record.target):
+            self._exchange.observe(record.target)
         began = self._clock.mono()
         while (verdict := judge(self._exchange.observed(record.target), rules, self._clock.mono() - began)) == "wait":
             if self.stopping.is_set():

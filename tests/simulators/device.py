@@ -1,0 +1,200 @@
+"""A whole device without processes: the agent's own loops over simulated workers, pipeline, slots and trust.
+
+`Disk` is what survives a power cut (agent.db is the real one); `Device` is one life of the agent on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from contracts.assignment import Assignment
+from contracts.errors import SkerryError, error
+from contracts.manifest import Manifest
+from edge_agent.adapters.agent_db import AgentDb
+from edge_agent.core.admission import Here, ImageTarget
+from edge_agent.core.orders import Order
+from edge_agent.core.record import Record
+from edge_agent.loops import health
+from edge_agent.loops.exchange import Exchange
+from edge_agent.loops.update import UpdateLoop
+from edge_agent.loops.works import Works
+from edge_agent.ports import Draft, WorkerDeath
+from processing.latency import bucket, empty
+from program.clock import SystemClock
+from tests.simulators.bundle_bytes import PROFILE, BundleBytes
+from tests.simulators.slots import SimSlots
+
+
+class PowerCut(BaseException):
+    """Not an Exception: nothing in the agent may swallow it."""
+
+
+class CutDb(AgentDb):
+    """The real agent.db, with the power cut before or after the n-th write of the record."""
+
+    cut_at, cut_before, writes = 0, False, 0
+
+    def save(self, record: Record, reports: Sequence[Draft] = ()) -> None:
+        self.writes += 1
+        if self.writes == self.cut_at and self.cut_before:
+            raise PowerCut
+        super().save(record, reports)
+        if self.writes == self.cut_at:
+            raise PowerCut
+
+
+class SimTrust:
+    def __init__(self, *bundles: BundleBytes) -> None:
+        self.bundles = {bundle.path: bundle for bundle in bundles}
+        self.faults: list[SkerryError] = []
+
+    def poll(self) -> Assignment:
+        raise error("TUF_UNREACHABLE")
+
+    def manifest(self, path: str, stopped: Callable[[], bool]) -> tuple[ImageTarget, bytes]:
+        if self.faults:
+            raise self.faults.pop(0)
+        if path not in self.bundles:
+            raise error("BUNDLE_NOT_IN_IMAGE", path)
+        bundle = self.bundles[path]
+        return ImageTarget(path, len(bundle.manifest), bundle.digest), bundle.manifest
+
+
+class SimWorkers:
+    """`faults`: digest -> what loading it raises. A digest that is loaded answers."""
+
+    def __init__(self, faults: dict[str, SkerryError] | None = None) -> None:
+        self.deaths: asyncio.Queue[WorkerDeath] = asyncio.Queue()
+        self.faults = faults or {}
+        self.loads: list[str] = []
+        self._loaded: set[str] = set()
+
+    async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
+        if digest in self.faults:
+            raise self.faults[digest]
+        self.loads.append(digest)
+        self._loaded.add(digest)
+
+    async def unload(self, digest: str) -> None:
+        self._loaded.discard(digest)
+
+    def loaded(self) -> frozenset[str]:
+        return frozenset(self._loaded)
+
+    def route(self, digest: str) -> tuple[dict[str, Any], tuple[int, ...]]:
+        return {"digest": digest}, ()
+
+    def pids(self) -> dict[str, int]:
+        return dict.fromkeys(self._loaded, 1)
+
+
+class SimPipeline:
+    """Gives windows of the live model; `us` is its latency, `not_finite` its NaNs."""
+
+    def __init__(self, workers: SimWorkers, us: float = 100.0, not_finite: int = 0) -> None:
+        self.windows: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.routes: list[tuple[str | None, str | None]] = []
+        self._workers, self._us, self._not_finite = workers, us, not_finite
+
+    async def route(self, live: str | None, shadow: str | None) -> int:
+        asked = {one for one in (live, shadow) if one}
+        if not asked <= self._workers.loaded():
+            raise AssertionError(f"routed to a worker that is not loaded: {asked}")
+        self.routes.append((live, shadow))
+        return len(self.routes)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """A window of the live model every few milliseconds."""
+        while not await SystemClock().wait(stop, 0.002):
+            if self.routes and (live := self.routes[-1][0]):
+                self.windows.put_nowait(self.window(live, 50))
+
+    def window(self, digest: str, frames: int) -> dict[str, Any]:
+        latency = empty()
+        latency[bucket(self._us)] = frames
+        sums = {"duration_s": 1.0, "frames": frames, "accepted_rows": frames, "refused": 0, "not_finite": self._not_finite, "cpu_us": 1}
+        return {"kind": "window", "bundle_digest": digest, **sums, "latency": latency}
+
+    def pid(self) -> int | None:
+        return 1
+
+
+class Disk:
+    """What a power cut leaves: agent.db, the slots, and what the world offers."""
+
+    def __init__(self, folder: Path, *bundles: BundleBytes) -> None:
+        self.path, self.slots, self.trust = folder / "agent.db", SimSlots(), SimTrust(*bundles)
+        self.load_faults: dict[str, SkerryError] = {}
+        self.us, self.not_finite = 100.0, 0
+
+    def copy(self, folder: Path) -> Disk:
+        folder.mkdir(exist_ok=True)
+        for path in self.path.parent.glob("agent.db*"):
+            shutil.copy(path, folder)
+        other = Disk(folder, *self.trust.bundles.values())
+        other.slots = copy.deepcopy(self.slots)
+        return other
+
+
+class Device:
+    """One life of the agent on a disk. `cut_at`: the write of the record at which the power goes (0 = never)."""
+
+    def __init__(self, disk: Disk, cut_at: int = 0, cut_before: bool = False) -> None:
+        self.disk, self.exchange = disk, Exchange()
+        self.db = CutDb(disk.path)
+        self.db.cut_at, self.db.cut_before = cut_at, cut_before
+        self.workers = SimWorkers(disk.load_faults)
+        self.pipeline = SimPipeline(self.workers, disk.us, disk.not_finite)
+        clock = SystemClock()
+        self.works = Works(
+            store=self.db, slots=disk.slots, trust=disk.trust, workers=self.workers, pipeline=self.pipeline, here=self._here,
+            know_schema=lambda schema: None, exchange=self.exchange, clock=clock,
+        )  # fmt: skip
+        self.update = UpdateLoop(self.db, self.works, self.exchange, clock, share=lambda: 0.0, stamp=dict)
+
+    async def _here(self) -> Here:
+        return Here(PROFILE, {"onnxruntime": "1.23"}, "0.1.0")
+
+    async def live(self, until: Callable[[Device], bool], order: Order | None = None, limit_s: float = 10.0) -> None:
+        """Start, take the order, run until the condition holds. Raises PowerCut; AssertionError at the time limit."""
+        self.exchange.order = order or self.exchange.order
+        stop = asyncio.Event()
+        tasks = [
+            asyncio.ensure_future(health.run(self.pipeline, self.workers, self.exchange, stop)),
+            asyncio.ensure_future(self.pipeline.run(stop)),
+        ]
+        try:
+            await self.update.restore()
+            tasks.append(asyncio.ensure_future(self.update.run(stop)))
+            await asyncio.wait_for(self._reached(until, tasks), limit_s)
+        finally:
+            stop.set()
+            self.exchange.wake_all()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.db.close()
+
+    async def _reached(self, until: Callable[[Device], bool], tasks: list[asyncio.Future[None]]) -> None:
+        while not until(self):
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await asyncio.wait(tasks, timeout=0.002, return_when=asyncio.FIRST_COMPLETED)
+
+
+def settled(device: Device) -> bool:
+    """Nothing is under way and the slot folder agrees with the record."""
+    record = device.update.record
+    return record.terminal and device.disk.slots.current() == record.live and device.workers.loaded() == frozenset({record.live} - {""})
+
+
+def order_for(bundle: BundleBytes, fence: int = 1, **changes: Any) -> Order:
+    values: dict[str, Any] = {
+        "generation": fence, "kind": "install", "execution": f"c{fence}/d/1", "fence": fence, "path": bundle.path, "digest": bundle.digest,
+        "length": len(bundle.manifest), "activate": True, "min_frames": 10,
+    }  # fmt: skip
+    return Order(**values | changes)

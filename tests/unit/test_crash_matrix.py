@@ -1,0 +1,176 @@
+"""The power goes at each write of the record, before and after it; and in each state something fails. As data.
+
+Whatever happens: after the restart the live model is the old one or the new one, whole; each transition is reported once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import error
+from contracts.states import State
+from edge_agent.adapters.agent_db import AgentDb
+from edge_agent.core.orders import Order
+from edge_agent.ports import WorkerDeath
+from tests.simulators.bundle_bytes import make_bundle
+from tests.simulators.device import Device, Disk, PowerCut, order_for, settled
+
+V1, V2 = make_bundle(1), make_bundle(2)
+CUTS = [(n, before) for n in range(1, 40) for before in (True, False)]
+GOOD = ["OFFERED", "DOWNLOADING", "STAGED", "BUILDING_ENGINE", "ACTIVATING", "PROBATION", "CONFIRMED"]
+
+
+def on(device: Device, digest: str) -> bool:
+    return settled(device) and device.update.record.live == digest
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    """A device that runs V1, confirmed."""
+    disk = Disk(tmp_path_factory.mktemp("first"), V1, V2)
+    asyncio.run(Device(disk).live(lambda device: on(device, V1.digest), order_for(V1)))
+    return disk
+
+
+@pytest.fixture
+def disk(first: Disk, tmp_path: Path) -> Disk:
+    return first.copy(tmp_path)
+
+
+def reported(disk: Disk, execution: str) -> list[tuple[str, str]]:
+    db = AgentDb(disk.path)
+    reports = [one for one in db.pending(1000) if one.execution == execution and one.body["kind"] == "transition"]
+    assert [one.seq for one in reports] == list(range(1, len(reports) + 1))
+    db.close()
+    return [(one.body["state"], one.body["code"]) for one in reports]
+
+
+def survive(disk: Disk, order: Order, cut_at: int, cut_before: bool) -> int:
+    """Live through one power cut, then to the end; how often the power went."""
+    cuts = 0
+    for cut in (cut_at, 0):
+        device = Device(disk, cut, cut_before)
+        assert device.update.record.live in ("", V1.digest, V2.digest)
+        try:
+            asyncio.run(device.live(settled_after(order), order))
+        except PowerCut:
+            cuts += 1
+    return cuts
+
+
+def settled_after(order: Order) -> Callable[[Device], bool]:
+    return lambda device: settled(device) and device.update.record.execution == order.execution
+
+
+def test_a_good_update_survives_a_power_cut_at_every_write(first: Disk, tmp_path: Path) -> None:
+    cut = 0
+    for cut_at, cut_before in CUTS:
+        disk = first.copy(tmp_path / f"{cut_at}{cut_before}")
+        cuts = survive(disk, order_for(V2, 2), cut_at, cut_before)
+        assert disk.slots.current() == V2.digest
+        assert reported(disk, "c2/d/1") == [(state, "") for state in GOOD]
+        cut += cuts
+        if not cuts:
+            break
+    assert cut >= 2 * (2 * len(GOOD) - 1)
+
+
+def test_a_bad_update_rolls_back_through_a_power_cut_at_every_write(first: Disk, tmp_path: Path) -> None:
+    for cut_at, cut_before in CUTS:
+        disk = first.copy(tmp_path / f"{cut_at}{cut_before}")
+        disk.not_finite = 1
+        cuts = survive(disk, order_for(V2, 2), cut_at, cut_before)
+        assert disk.slots.current() == V1.digest
+        assert reported(disk, "c2/d/1")[-2:] == [("ROLLING_BACK", "WORKER_NOT_FINITE"), ("REVERTED", "WORKER_NOT_FINITE")]
+        if not cuts:
+            break
+    assert cut_at > len(GOOD)
+
+
+FAULTS = [
+    # where, what                       ends in, code, the incumbent goes on
+    ("manifest", "BUNDLE_NOT_IN_IMAGE", State.REJECTED),
+    ("check_space", "BUNDLE_NO_SPACE", State.FAILED),
+    ("stage", "BUNDLE_MEMBER_DIGEST", State.FAILED),
+    ("seal", "BUNDLE_MODEL_SIGNATURE", State.FAILED),
+    ("load", "BUNDLE_GOLDEN", State.FAILED),
+    ("activate", "BUNDLE_NO_SPACE", State.REVERTED),
+    ("latency", "BUNDLE_LIMITS", State.REVERTED),
+]
+
+
+@pytest.mark.parametrize(("where", "code", "ends"), FAULTS)
+def test_a_fault_ends_in_its_state_and_the_incumbent_goes_on(disk: Disk, where: str, code: str, ends: State) -> None:
+    if where == "manifest":
+        disk.trust.faults = [error(code)]
+    elif where == "load":
+        disk.load_faults = {V2.digest: error(code)}
+    elif where == "latency":
+        disk.us = 50_000
+    else:
+        disk.slots.faults = {where: [error(code)]}
+    asyncio.run(Device(disk).live(settled_after(order_for(V2, 2)), order_for(V2, 2)))
+    assert reported(disk, "c2/d/1")[-1] == (ends.value, code)
+    assert disk.slots.current() == V1.digest
+    assert V2.digest not in disk.slots.sealed
+
+
+def test_a_transient_fault_is_tried_again(disk: Disk) -> None:
+    disk.trust.faults = [error("TUF_UNREACHABLE"), error("TUF_TOO_SLOW")]
+    disk.slots.faults = {"stage": [error("API_UNREACHABLE")]}
+    asyncio.run(Device(disk).live(settled_after(order_for(V2, 2)), order_for(V2, 2)))
+    assert reported(disk, "c2/d/1") == [(state, "") for state in GOOD]
+
+
+def test_a_crash_in_probation_is_a_veto(disk: Disk) -> None:
+    order = order_for(V2, 2, min_frames=10**9)
+    device = Device(disk)
+
+    def crashed(device: Device) -> bool:
+        if device.update.record.state is State.PROBATION and not device.exchange.deaths_seen:
+            device.workers.deaths.put_nowait(WorkerDeath(V2.digest, -11, circuit_open=False))
+        return on(device, V1.digest) and device.update.record.execution == order.execution
+
+    asyncio.run(device.live(crashed, order))
+    assert reported(disk, "c2/d/1")[-1] == ("REVERTED", "WORKER_CRASH")
+
+
+def test_an_open_circuit_after_confirmation_reverts_by_itself(disk: Disk) -> None:
+    asyncio.run(Device(disk).live(lambda device: on(device, V2.digest), order_for(V2, 2)))
+    device = Device(disk)
+    device.workers.deaths.put_nowait(WorkerDeath(V2.digest, -9, circuit_open=True))
+    asyncio.run(device.live(lambda device: on(device, V1.digest), order_for(V2, 2)))
+    assert reported(disk, "c2/d/1")[-2:] == [("ROLLING_BACK", "WORKER_CIRCUIT_OPEN"), ("REVERTED", "WORKER_CIRCUIT_OPEN")]
+
+
+def test_a_damaged_slot_at_start_falls_back_to_the_one_before(disk: Disk) -> None:
+    asyncio.run(Device(disk).live(lambda device: on(device, V2.digest), order_for(V2, 2)))
+    disk.slots.damaged = {V2.digest}
+    asyncio.run(Device(disk).live(lambda device: on(device, V1.digest)))
+    assert reported(disk, "c2/d/1")[-1] == ("REVERTED", "BUNDLE_MEMBER_DIGEST")
+
+
+def test_the_incumbent_answers_before_anything_else_happens(disk: Disk) -> None:
+    device = Device(disk)
+    asyncio.run(device.live(settled_after(order_for(V2, 2)), order_for(V2, 2)))
+    assert device.pipeline.routes[0] == (V1.digest, None)
+    assert device.workers.loads[0] == V1.digest
+
+
+def test_shadowing_feeds_both_until_told(disk: Disk) -> None:
+    held = order_for(V2, 2, activate=False, shadow_pairs=10)
+    device = Device(disk)
+
+    def told(device: Device) -> bool:
+        if device.pipeline.routes[-1] == (V1.digest, V2.digest):
+            device.exchange.order = order_for(V2, 2, generation=3, shadow_pairs=10)
+            device.exchange.update_wanted.set()
+        return on(device, V2.digest)
+
+    asyncio.run(device.live(told, held))
+    assert device.pipeline.routes == [(V1.digest, None), (V1.digest, V2.digest), (V2.digest, None)]
+    assert [state for state, _ in reported(disk, "c2/d/1")] == [*GOOD[:4], "SHADOWING", *GOOD[4:]]
