@@ -18,7 +18,7 @@ check() { # name, command...
 
 check "ruff check" "$BIN/ruff" check .
 check "ruff format" "$BIN/ruff" format --check .
-check "mypy --strict" "$BIN/mypy" --strict "${PACKAGES[@]}" tests/suites.py tests/prove.py docs/generate.py
+check "mypy --strict" "$BIN/mypy" --strict "${PACKAGES[@]}" tests docs
 check "import contracts" "$BIN/lint-imports" --no-cache
 check "vermin 3.8 (worker, processing)" "$BIN/vermin" --processes=2 -q --violations --no-tips -t=3.8- "${WORKER[@]}"
 check "vermin 3.10 (agent)" "$BIN/vermin" --processes=2 -q --violations --no-tips -t=3.10- "${AGENT[@]}"

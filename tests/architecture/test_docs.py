@@ -18,7 +18,7 @@ from contracts.errors import CODES
 from contracts.features import FRAME_COLUMNS, GAPS, QUARANTINE, Column, FeatureSchema, bronze
 from docs import generate
 from sync.ingest.arrow import arrow_schema
-from tests.architecture.source import REPO, text_files
+from tests.architecture.source import PACKAGES, REPO, text_files
 from tests.architecture.test_programs import SCRIPTS
 
 PAGES = sorted(path for path in text_files() if path.suffix == ".md")
@@ -39,6 +39,12 @@ def test_every_configuration_key_says_what_it_is(program: tuple[str, str, str, s
 def test_every_error_code_has_its_anchor() -> None:
     page = (generate.REFERENCE / "errors.md").read_text()
     assert [code for code in CODES if page.count(f'<a id="{code.lower()}"></a>') != 1] == []
+
+
+def test_the_picture_of_the_whole_names_every_program_and_package() -> None:
+    text = (REPO / "docs" / "explanation" / "architecture.md").read_text()
+    assert [name for name in SCRIPTS if f"`{name}`" not in text] == []
+    assert [name for name in PACKAGES if f"`{name}/" not in text] == []
 
 
 # -- links
