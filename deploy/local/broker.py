@@ -46,7 +46,7 @@ max_keepalive 120
 retain_available true
 set_tcp_nodelay true
 
-log_dest stdout
+log_dest stderr
 log_type error
 log_type warning
 log_type notice

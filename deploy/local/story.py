@@ -38,7 +38,7 @@ class Story:
     digests: dict[int, str] = field(default_factory=dict)  # model version -> bundle digest
     api: OperatorsApi = field(init=False)
     feed: EventFeed = field(init=False)
-    training: asyncio.Task[Any] = field(init=False)  # v2, while v1 rolls out
+    training: asyncio.Task[Any] = field(init=False)  # of the version that is needed next, beside the story
     cloud_down: dict[str, tuple[float, float]] = field(default_factory=dict)  # program -> from, to (monotonic seconds)
     _never: asyncio.Event = field(default_factory=asyncio.Event)
     _beside: list[asyncio.Task[Any]] = field(default_factory=list)

@@ -10,7 +10,7 @@ CAMPAIGN_S = 120
 
 async def run(story: Story) -> None:
     async with story.proving("a", "v1 trained", released.TRAIN_S):
-        await released.train(story, 1)
+        await story.training
     await released.register(story, 1)
     story.training = story.beside(released.train(story, 2))
     await released.release(story, 1)

@@ -9,6 +9,7 @@ from deploy.local.install import install
 from deploy.local.ports import check_free
 from deploy.local.processes import command, environment
 from deploy.local.site import AGENTS, CLOUD
+from deploy.local.steps import released
 from deploy.local.story import Story, want
 
 CHECKOUT = Path(__file__).parents[3]
@@ -19,8 +20,10 @@ INSTALL_S, CEREMONY_S, START_S, FRAMES_S = 120, 60, 120, 120
 async def run(story: Story) -> None:
     await _install(story)
     await _ceremony(story)
+    frames = story.beside(_frames(story))
     await _start_cloud(story)
-    await _frames(story)
+    await frames
+    story.training = story.beside(released.train(story, 1))
 
 
 async def _install(story: Story) -> None:
