@@ -22,7 +22,7 @@ from deploy.local.progress import Progress, render
 from deploy.local.record import Record
 from deploy.local.site import LocalSite
 from deploy.local.steps import STORY, TRY_IT, Step
-from deploy.local.steps.kept import where_to_look
+from deploy.local.steps.kept import frames_again, where_to_look
 from deploy.local.story import Story
 from deploy.local.supervisor import Supervisor
 from program.clock import SystemClock
@@ -80,7 +80,9 @@ async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) ->
         await _run_steps(story, STORY if options.act == "demo" else TRY_IT)
         _show(options, record)
         if record.ok and (options.keep or options.act == "up"):
-            print(where_to_look(story), flush=True)
+            if options.act == "demo":
+                await frames_again(story)
+            story.progress.say(where_to_look(story))
             story.progress.silent = True
             await stop.wait()
         story.progress.doing("stopping everything")

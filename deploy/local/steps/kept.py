@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from deploy.local.site import PROGRAMS
+from deploy.local.site import AGENTS, PROGRAMS
 from deploy.local.story import Story
 
 QUERY = "from deltalake import DeltaTable; t = DeltaTable('{table}'); print(t.version(), t.to_pyarrow_table().num_rows)"
+
+
+async def frames_again(story: Story) -> None:
+    """The story ends with agents that have no frame source; who stays wants to see rows come."""
+    for name in AGENTS:
+        await story.supervisor.stop(name)
+        story.site.write_agent(name)
+        await story.supervisor.start(name)
 
 
 def where_to_look(story: Story) -> str:
