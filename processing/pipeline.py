@@ -18,6 +18,7 @@ Array = Any
 Picture = Callable[[Array], Array]
 Spec = Mapping[str, Any]
 
+ANSWER_KEYS = ("label", "score")  # what `top1`, the last operation, gives
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _SPREAD_FLOOR = 1e-6  # a picture of one colour has no spread to divide by
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import edge_agent
+from edge_agent.inference.within import within
 
 CODE_ROOT = Path(edge_agent.__file__).resolve().parent.parent  # the folder that holds our packages
 _KEPT_OUT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the agent speaks to its supervisor
@@ -56,8 +57,8 @@ class Child:
         """SIGTERM, then SIGKILL after `grace_s`; the return code."""
         self.kill(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self.wait(), grace_s)
-        except (asyncio.TimeoutError, TimeoutError):
+            return await within(self.wait(), grace_s)
+        except TimeoutError:
             self.kill(signal.SIGKILL)
             return await self.wait()
 

@@ -21,6 +21,7 @@ from edge_agent.inference import wire
 from edge_agent.inference.arena import Arena
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import Circuit
+from edge_agent.inference.within import within
 from edge_agent.inference.worker_code import code_root_for
 from edge_agent.ports import WorkerDeath
 from firmware_profiles.compatible import choose
@@ -204,8 +205,8 @@ class WorkerHost:
 
     async def _report(self, descriptor: int, worker: _Worker) -> bytes:
         try:
-            return await asyncio.wait_for(_read_line(descriptor), self._settings.ready_s)
-        except (asyncio.TimeoutError, TimeoutError):
+            return await within(_read_line(descriptor), self._settings.ready_s)
+        except TimeoutError:
             raise error("WORKER_START", worker.digest, f"not ready within {self._settings.ready_s:g} s") from None
 
     def _argv(self, worker: _Worker, control_fd: int) -> list[str]:
@@ -246,8 +247,8 @@ class WorkerHost:
         """Wait for the end of a worker; kill it when its heartbeat stands still."""
         while True:
             try:
-                return await asyncio.wait_for(_ended(worker), self._settings.hang_s / 4)
-            except (asyncio.TimeoutError, TimeoutError):
+                return await within(_ended(worker), self._settings.hang_s / 4)
+            except TimeoutError:
                 silent_s = worker.arena.silent_s()
                 if silent_s > self._settings.hang_s and worker.child is not None:
                     self._log.alarm("worker_hangs", bundle_digest=worker.digest, pid=worker.child.pid, silent_s=round(silent_s, 1))
@@ -284,9 +285,9 @@ class WorkerHost:
         finally:
             os.close(writer)
         try:
-            line = await asyncio.wait_for(_read_line(reports), self._settings.ready_s)
+            line = await within(_read_line(reports), self._settings.ready_s)
             return {str(name): str(version) for name, version in json.loads(line)["backends"].items()}
-        except (asyncio.TimeoutError, TimeoutError, ValueError, KeyError) as silent:
+        except (TimeoutError, ValueError, KeyError) as silent:
             raise error("WORKER_START", self._python, "the worker's interpreter does not answer the probe") from silent
         finally:
             os.close(reports)

@@ -1,0 +1,83 @@
+"""A loaded model as the pipeline sees it: a seat in its arena, its processing, its row form. And one frame through live and shadow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import SkerryError
+from edge_agent.inference.client import Answer, Client, Ticket
+from edge_agent.pipeline.outgoing import Origin
+from processing import pipeline
+from processing.rows import RowMaker
+
+Array = Any
+
+
+class Model:
+    """Opened from a `route` of contracts/pipeline.py and its three descriptors, which it owns."""
+
+    def __init__(self, route: Mapping[str, Any], descriptors: tuple[int, int, int], lane: str) -> None:
+        """Raises OSError or ValueError when the slot or the arena is not what the route says."""
+        self.digest = str(route["digest"])
+        self.spec = json.loads((Path(route["slot"]) / "processing.json").read_bytes())
+        self.processing = pipeline.compile(self.spec)
+        self.row = RowMaker(route["columns"], pipeline.ANSWER_KEYS)
+        self.origin = Origin(lane, str(route["schema_id"]), self.digest)
+        self.client = Client(route["arena"], route["input"], route["output"], descriptors)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of one frame. `code` says why there is no live answer; a missing shadow answer refuses nothing."""
+
+    answer: Answer | None = None
+    label: dict[str, Any] | None = None  # the post-processed answer; None when there is none or it is not finite
+    code: str = ""
+    shadow_answer: Answer | None = None
+    shadow_label: dict[str, Any] | None = None
+
+
+def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Seen:
+    """One frame through both models at once; both answers are waited for until the same deadline (CLOCK_MONOTONIC)."""
+    values = live.processing.pre(frame)
+    try:
+        ticket = live.client.submit(values, deadline_ns)
+    except SkerryError as refused:
+        return Seen(code=refused.code)
+    shadow_ticket = _submit_shadow(frame, values, live, shadow, deadline_ns)
+    try:
+        answer = live.client.collect(ticket)
+    except SkerryError as refused:
+        _collect(shadow, shadow_ticket)
+        return Seen(code=refused.code)
+    other = _collect(shadow, shadow_ticket)
+    return Seen(answer, _label(live, answer), "", other, _label(shadow, other))
+
+
+def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Ticket | None:
+    if shadow is None:
+        return None
+    try:
+        return shadow.client.submit(values if shadow.spec == live.spec else shadow.processing.pre(frame), deadline_ns)
+    except SkerryError:
+        return None
+
+
+def _collect(model: Model | None, ticket: Ticket | None) -> Answer | None:
+    if model is None or ticket is None:
+        return None
+    try:
+        return model.client.collect(ticket)
+    except SkerryError:
+        return None
+
+
+def _label(model: Model | None, answer: Answer | None) -> dict[str, Any] | None:
+    return model.processing.post(answer.output) if model is not None and answer is not None and answer.finite else None

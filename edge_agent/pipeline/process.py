@@ -1,0 +1,253 @@
+"""The pipeline's one loop: frames by their due times, rows and windows to the agent, routes from it.
+
+A frame is due every 1/fps seconds of CLOCK_MONOTONIC and is counted then, whatever becomes of it. It is given up at its due time plus
+`deadline_frames` frame times; frames that are already that late when their turn comes are refused without inference. So no frame is
+skipped unseen, and a dead worker delays nothing for longer than that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from edge_agent.pipeline.counters import Count, Counters
+from edge_agent.pipeline.framing import Unpacker, pack
+from edge_agent.pipeline.models import Model, Seen, infer
+from edge_agent.pipeline.outgoing import Outgoing
+from edge_agent.pipeline.sources import FrameError, Source, open_source
+from edge_agent.pipeline.windows import Window
+from firmware_profiles import telemetry
+
+WINDOW_S = 1.0
+LAST_ANSWERS_S = 2.0  # how long a stopping pipeline waits for the answer to its last rows
+LONGEST_WAIT_S = 0.5  # a signal does not end a poll; `stopping` is looked at this often
+MAX_DESCRIPTORS = 16
+LIVE_LANE = "live"
+
+
+class Process:
+    def __init__(self, stream: socket.socket, counters: Counters) -> None:
+        self._stream, self._counters = stream, counters
+        self._stream.setblocking(False)
+        self._unpacker, self._unsent = Unpacker(), bytearray()
+        self._descriptors: list[int] = []
+        self._outgoing = Outgoing()
+        self._live: Model | None = None
+        self._shadow: Model | None = None
+        self._source: Source | None = None
+        self._source_values: Mapping[str, Any] = {}
+        self._period_s, self._deadline_s, self._due_s = 0.05, 0.1, 0.0
+        self._window, self._window_due_s = Window(time.monotonic()), float("inf")
+        self._cpu_of, self._cpu_us = 0, 0  # the live worker's pid and its CPU time at the last window
+        self.stopping = False
+        self._agent_gone = False
+
+    def run(self) -> None:
+        """Until the agent says stop, SIGTERM sets `stopping`, or the agent is gone."""
+        self._send({"kind": "hello", "frame_no": self._counters.get(Count.FRAMES)})
+        while not self.stopping:
+            self._listen(self._next_due_s())
+            self._pass(time.monotonic())
+        self._finish()
+
+    # -- one pass
+
+    def _pass(self, now_s: float) -> None:
+        if self._live is not None and now_s >= self._due_s:
+            self._frame(now_s)
+        request = self._outgoing.next_request(time.monotonic())
+        if request is not None:
+            self._send(request)
+        if now_s >= self._window_due_s:
+            self._close_window(now_s)
+
+    def _next_due_s(self) -> float:
+        frame_s = self._due_s if self._live is not None else float("inf")
+        return min(frame_s, self._window_due_s, self._outgoing.due_s())
+
+    def _frame(self, now_s: float) -> None:
+        """The frame that is due."""
+        due_s, self._due_s = self._due_s, self._due_s + self._period_s
+        frame_no = self._counters.add(Count.FRAMES)
+        self._window.frames += 1
+        if now_s > due_s + self._deadline_s:
+            self._refuse("FRAME_LATE")
+            return
+        try:
+            frame = self._source.next() if self._source is not None else None
+        except FrameError:
+            frame = None
+        if frame is None or self._live is None:
+            self._refuse("FRAME_SOURCE")
+            return
+        taken_us, taken_utc_us = time.monotonic_ns() // 1000, time.time_ns() // 1000
+        seen = infer(frame, self._live, self._shadow, int((due_s + self._deadline_s) * 1e9))
+        self._note(seen)
+        if seen.label is None:
+            self._refuse(seen.code or "WORKER_NOT_FINITE")
+        elif not self._outgoing.add(self._live.origin, self._live.row(frame_no, taken_utc_us, taken_us, seen.label), time.monotonic()):
+            self._refuse("QUEUE_FULL")
+
+    def _note(self, seen: Seen) -> None:
+        if seen.answer is not None:
+            self._window.answered(seen.answer.compute_us)
+            self._window.not_finite += not seen.answer.finite
+        if seen.shadow_answer is not None:
+            self._window.shadow_answered(seen.shadow_answer.compute_us)
+        if seen.label is not None and seen.shadow_label is not None:
+            self._window.pair(seen.label["label"] == seen.shadow_label["label"])
+
+    def _refuse(self, code: str, frames: int = 1) -> None:
+        self._counters.add(Count.REFUSED, frames)
+        self._window.refuse(code, frames)
+
+    # -- the agent's messages
+
+    def _listen(self, until_s: float) -> None:
+        """Wait for the agent until `until_s` (monotonic) and act on what came."""
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        left_s = min(until_s - time.monotonic(), LONGEST_WAIT_S)
+        events = poll.poll(max(0.0, left_s * 1000))
+        for _, event in events:
+            if event & select.POLLOUT:
+                self._flush()
+            if event & (select.POLLIN | select.POLLHUP):
+                self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._stream, 65536, MAX_DESCRIPTORS)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data, descriptors = b"", []
+        self._descriptors += descriptors
+        if not data:
+            self.stopping = self._agent_gone = True  # nobody is left to take rows
+        for message in self._unpacker.feed(data):
+            self._act(message)
+
+    def _act(self, message: Mapping[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "answer":
+            outcome = self._outgoing.answered(message, time.monotonic())
+            self._window.accepted += outcome.accepted  # the agent has counted them in the shared file
+            if outcome.refused:
+                self._refuse(outcome.code, outcome.refused)
+        elif kind == "routes":
+            self._switch(message)
+        elif kind == "stop":
+            self.stopping = True
+
+    def _switch(self, message: Mapping[str, Any]) -> None:
+        """Take the new routes; the next frame goes by them. A bundle that cannot be worked with leaves the old ones."""
+        try:
+            live, shadow = self._open_both(message)
+        except (OSError, ValueError, KeyError) as unfit:
+            self._send({"kind": "routed", "route_no": message["route_no"], "code": "BUNDLE_SELF_TEST", "detail": repr(unfit)})
+            return
+        now_s = time.monotonic()
+        self._outgoing.cut()
+        self._close_window(now_s)
+        self._take_source(message["source"])
+        if self._live is None:
+            self._due_s = now_s
+        for model in (self._live, self._shadow):
+            if model is not None:
+                model.close()
+        self._live, self._shadow = live, shadow
+        self._window = Window(now_s, live.digest if live else "", shadow.digest if shadow else "")
+        self._window_due_s = now_s + WINDOW_S if live else float("inf")
+        self._cpu_of = 0
+        self._worker_cpu_us()
+        self._send({"kind": "routed", "route_no": message["route_no"], "first_frame_no": self._counters.get(Count.FRAMES)})
+
+    def _open_both(self, message: Mapping[str, Any]) -> tuple[Model | None, Model | None]:
+        """Raises OSError, ValueError or KeyError; then nothing of them stays open."""
+        routes = [route for route in (message["live"], message["shadow"]) if route is not None]
+        count = 3 * len(routes)
+        descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        models: list[Model] = []
+        try:
+            for index, route in enumerate(routes):
+                memfd, request_fd, response_fd = descriptors[3 * index : 3 * index + 3]
+                models.append(Model(route, (memfd, request_fd, response_fd), LIVE_LANE))
+        except (OSError, ValueError, KeyError):
+            for model in models:
+                model.close()
+            for descriptor in descriptors[3 * len(models) :]:
+                os.close(descriptor)
+            raise
+        opened = iter(models)
+        return next(opened) if message["live"] else None, next(opened) if message["shadow"] else None
+
+    def _take_source(self, values: Mapping[str, Any]) -> None:
+        if self._source is None or values != self._source_values:
+            self._source, self._source_values = open_source(values), values
+        self._period_s = 1 / float(values.get("fps", 20))
+        self._deadline_s = float(values.get("deadline_frames", 2)) * self._period_s
+
+    # -- windows
+
+    def _close_window(self, now_s: float) -> None:
+        """Send what the window holds, if anything, and open the next one."""
+        if not self._window.empty():
+            self._send(self._window.message(now_s, self._worker_cpu_us(), self._totals()))
+        live, shadow = self._live, self._shadow
+        self._window = Window(now_s, live.digest if live else "", shadow.digest if shadow else "")
+        self._window_due_s = now_s + WINDOW_S if live else float("inf")
+
+    def _worker_cpu_us(self) -> int:
+        """The live worker's CPU time since the last call; a new worker starts from zero."""
+        pid = self._live.client.worker_pid() if self._live else 0
+        used_us = telemetry.cpu_us(pid) if pid else None
+        if used_us is None:
+            return 0
+        before_us = self._cpu_us if pid == self._cpu_of else used_us
+        self._cpu_of, self._cpu_us = pid, used_us
+        return used_us - before_us
+
+    def _totals(self) -> dict[str, int]:
+        count = self._counters.get
+        return {
+            "frames_total": count(Count.FRAMES),
+            "accepted_total": count(Count.ACCEPTED),
+            "refused_total": count(Count.REFUSED),
+            "pending": self._outgoing.pending(),
+        }
+
+    # -- the end
+
+    def _finish(self) -> None:
+        """Hand over the last rows and the last window. What stays pending the agent counts as refused: only it knows what it accepted."""
+        self._outgoing.cut()
+        until_s = time.monotonic() + LAST_ANSWERS_S
+        while self._outgoing.pending() and not self._agent_gone and time.monotonic() < until_s:
+            request = self._outgoing.next_request(time.monotonic())
+            if request is not None:
+                self._send(request)
+            self._listen(min(until_s, self._outgoing.due_s()))
+        if not self._agent_gone:
+            self._close_window(time.monotonic())
+
+    # -- sending
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._unsent += pack(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        """As much as the socket takes; the rest goes when it can be written again."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._stream.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            self.stopping = self._agent_gone = True
+            self._unsent.clear()

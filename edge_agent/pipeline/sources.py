@@ -1,0 +1,48 @@
+"""Where frames come from. A source gives the next frame when asked; pacing is the loop's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+Array = Any
+
+
+class FrameError(Exception):
+    """This frame cannot be had; the next one may."""
+
+
+class Source(Protocol):
+    def next(self) -> Array:
+        """uint8 (height, width) or (height, width, 3). Raises FrameError."""
+
+
+class FolderSource:
+    """The pictures of a folder in the order of their names, over and over. The names are read once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises SystemExit when the folder holds no PNG."""
+        self._paths = sorted(folder.glob("*.png"))
+        if not self._paths:
+            raise SystemExit(f"{folder} holds no *.png frame")
+        self._next = 0
+
+    def next(self) -> Array:
+        path = self._paths[self._next]
+        self._next = (self._next + 1) % len(self._paths)
+        try:
+            with Image.open(path) as picture:
+                return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+        except (OSError, UnidentifiedImageError, SyntaxError) as broken:  # Pillow raises SyntaxError for a broken PNG
+            raise FrameError(str(path)) from broken
+
+
+def open_source(values: Mapping[str, Any]) -> Source:
+    """`{"kind": "folder", "path": ...}`. Raises SystemExit for a kind that this version does not know."""
+    if values.get("kind") != "folder":
+        raise SystemExit(f"unknown source {values.get('kind')!r}; known: folder")
+    return FolderSource(Path(values["path"]))

@@ -1,0 +1,54 @@
+"""What happened since the last window, under one pair of routes. Pure; time is handed in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from processing import latency
+
+
+class Window:
+    """Deltas for the `window` message of contracts/pipeline.py; latencies are the worker's compute times."""
+
+    def __init__(self, now_s: float, live: str = "", shadow: str = "") -> None:
+        self._since_s, self._live, self._shadow = now_s, live, shadow
+        self.frames = self.accepted = self.not_finite = self.pairs = self.agreed = 0
+        self._refusals: Counter[str] = Counter()
+        self._latency, self._shadow_latency = latency.empty(), latency.empty()
+
+    def refuse(self, code: str, frames: int = 1) -> None:
+        self._refusals[code] += frames
+
+    def answered(self, compute_us: float) -> None:
+        self._latency[latency.bucket(compute_us)] += 1
+
+    def shadow_answered(self, compute_us: float) -> None:
+        self._shadow_latency[latency.bucket(compute_us)] += 1
+
+    def pair(self, agreed: bool) -> None:
+        self.pairs += 1
+        self.agreed += agreed
+
+    def empty(self) -> bool:
+        return not (self.frames or self.accepted or self._refusals)
+
+    def message(self, now_s: float, cpu_us: int, totals: dict[str, int]) -> dict[str, Any]:
+        """`totals`: frames_total, accepted_total, refused_total, pending."""
+        return {
+            "kind": "window",
+            "bundle_digest": self._live,
+            "duration_s": round(now_s - self._since_s, 6),
+            "frames": self.frames,
+            "accepted_rows": self.accepted,
+            "refused": sum(self._refusals.values()),
+            "refusals": dict(self._refusals),
+            "not_finite": self.not_finite,
+            "latency": self._latency,
+            "cpu_us": cpu_us,
+            "shadow_digest": self._shadow,
+            "pairs": self.pairs,
+            "agreed": self.agreed,
+            "shadow_latency": self._shadow_latency if self._shadow else [],
+            **totals,
+        }

@@ -1,0 +1,98 @@
+"""Small real bundles on disk: a slot folder with manifest, members and golden vectors, for ONNX Runtime or the fake backend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contracts.manifest import REQUIRED_MEMBERS, Manifest
+from edge_agent.inference.worker.backends import fake
+
+SIDE, CLASSES = 8, 4
+INPUT_SHAPE, OUTPUT_SHAPE = (1, 1, SIDE, SIDE), (1, CLASSES)
+PROCESSING = {
+    "pre": [{"op": "grayscale"}, {"op": "resize", "height": SIDE, "width": SIDE, "method": "box"}, {"op": "standardize"}],
+    "post": [{"op": "softmax"}, {"op": "top1"}],
+}
+COLUMNS = [
+    {"name": "frame_no", "type": "i64", "min": 0},
+    {"name": "event_utc", "type": "utc_us"},
+    {"name": "mono_us", "type": "i64", "min": 0},
+    {"name": "label", "type": "i16", "min": 0, "max": CLASSES - 1},
+    {"name": "score", "type": "f32", "min": 0, "max": 1},
+]
+RUNTIMES = {"onnxruntime": ("1.16", "1.99"), "fake": ("1.0", "1.99")}
+
+
+def golden_inputs(count: int = 8, seed: int = 7) -> Any:
+    return np.random.default_rng(seed).standard_normal((count, *INPUT_SHAPE[1:])).astype(np.float32)
+
+
+def weights(seed: int = 3) -> Any:
+    return np.random.default_rng(seed).standard_normal((SIDE * SIDE, CLASSES)).astype(np.float32)
+
+
+def onnx_model(matrix: Any) -> bytes:
+    """Flatten and one Gemm: logits."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["logits"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", CLASSES])],
+        [numpy_helper.from_array(matrix, "w")],
+    )
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def onnx_slot(root: Path, seed: int = 3, **changes: Any) -> tuple[str, Path, Manifest]:
+    """(digest, slot folder, manifest) of a bundle whose model is a seeded linear one."""
+    matrix, inputs = weights(seed), golden_inputs()
+    outputs = inputs.reshape(len(inputs), -1) @ matrix
+    return write_slot(root, "onnxruntime", "model.onnx", onnx_model(matrix), (inputs, outputs), changes)
+
+
+def fake_slot(root: Path, *faults: dict[str, Any], **changes: Any) -> tuple[str, Path, Manifest]:
+    """The same with the fake backend and its `faults`."""
+    inputs = golden_inputs()
+    outputs = np.concatenate([fake.expected(one[None], OUTPUT_SHAPE) for one in inputs]).astype(np.float32)
+    return write_slot(root, "fake", "model.json", json.dumps({"faults": faults}).encode(), (inputs, outputs), changes)
+
+
+def write_slot(
+    root: Path, backend: str, member: str, model: bytes, golden: tuple[Any, Any], changes: dict[str, Any]
+) -> tuple[str, Path, Manifest]:
+    schema = {"family": "digits", "columns": COLUMNS}
+    files = dict.fromkeys(REQUIRED_MEMBERS, b"{}")
+    files[member] = model
+    files |= {"processing.json": json.dumps(PROCESSING).encode(), "feature_schema.json": json.dumps(schema).encode()}
+    low, high = RUNTIMES[backend]
+    values: dict[str, Any] = {
+        "name": "tiny", "number": 1, "profile": "x86-cpu-avx2", "model_version": "model:tiny/1", "run": "run:1", "data": "dataset:sha256:00",
+        "security_epoch": 1, "min_agent": "0.1.0",
+        "input": {"name": "x", "dtype": "f32", "shape": INPUT_SHAPE}, "output": {"name": "logits", "dtype": "f32", "shape": OUTPUT_SHAPE},
+        "variants": [{"member": member, "backend": backend, "precision": "fp32", "runtime_min": low, "runtime_max": high}],
+        "members": {name: {"sha256": hashlib.sha256(data).hexdigest(), "length": len(data), "chunks": []} for name, data in files.items()},
+        "feature_schema": schema,
+        "tolerance": {"max_abs": 1e-3, "top1_agreement": 1.0},
+        "limits": {"memory_bytes": 1 << 30, "latency_p95_us": 100_000},
+        "evaluation": {"accuracy": 1.0, "accuracy_fp32": 1.0, "samples": 8},
+        **changes,
+    }  # fmt: skip
+    manifest = Manifest(**values)
+    signed = manifest.model_dump_json().encode()
+    digest = hashlib.sha256(signed).hexdigest()
+    slot = root / digest
+    slot.mkdir(parents=True)
+    for name, data in {**files, "manifest.json": signed}.items():
+        (slot / name).write_bytes(data)
+    np.save(slot / "golden_input.npy", golden[0])
+    np.save(slot / "golden_output.npy", golden[1])
+    return digest, slot, manifest
