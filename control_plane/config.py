@@ -22,7 +22,9 @@ class ControlConfig(Config):
     keep_alive_s: int = Field(default=180, gt=0)  # longer than the poll interval: a handshake costs as much as thirty polls
 
     # -- where things lie
-    keys_dir: Path = Path("/etc/skerry/control/keys")  # director.pem device-ca.{key,crt} server.{key,crt} svc-control-1.{key,crt} operator.token
+    keys_dir: Path = Path(
+        "/etc/skerry/control/keys"
+    )  # director.pem device-ca.{key,crt} server.{key,crt} svc-control-1.{key,crt} operator.token
     director_dir: Path = Path("/etc/skerry/control/director")  # <N>.root.json
     public_dir: Path = Path("/etc/skerry/public")  # what everybody may read: CAs, TUF roots, public keys
     image_repo_dir: Path = Path("/var/lib/skerry-signer/image")  # written by skerry-signer, served by us

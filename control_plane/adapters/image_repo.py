@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from contracts.canonical import sha256_hex
+
 _METADATA = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\.json")
 MAX_METADATA_BYTES = 8 * 1024 * 1024
 
@@ -24,6 +26,10 @@ class ImageRepository:
             return path.read_bytes()
         except (FileNotFoundError, IsADirectoryError):
             return None
+
+    @staticmethod
+    def etag(content: bytes) -> str:
+        return f'"{sha256_hex(content)}"'
 
 
 _TARGET = re.compile(r"targets/bundles/[a-z0-9-]+/(?P<digest>[0-9a-f]{64})\.[a-z][a-z0-9_-]*-[0-9]+\.json")

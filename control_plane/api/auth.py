@@ -11,7 +11,8 @@ connection lives for days.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 from fastapi import Request
 
@@ -30,21 +31,27 @@ def plane(request: Request) -> Plane:
 
 def operator(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), request.app.state.operator_token.encode()):
+    if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), plane(request).operator_token.encode()):
         raise error("API_UNAUTHENTICATED", "operator")
     return OPERATOR
 
 
 def peer(request: Request) -> Peer:
-    found: Peer | None = request.scope["state"].get(SCOPE_KEY)
+    return peer_of(request.scope)
+
+
+def peer_of(scope: MutableMapping[str, Any]) -> Peer:
+    """Raises API_UNAUTHENTICATED."""
+    found: Peer | None = scope["state"].get(SCOPE_KEY)
     if found is None:
         raise error("API_UNAUTHENTICATED", "certificate", "not of a device or service of this site")
     return found
 
 
 def device(request: Request) -> str:
-    found = peer(request)
-    plane(request).registry.require_active(found)
+    found, parts = peer(request), plane(request)
+    parts.registry.require_active(found)
+    parts.last_seen.note(found.id)
     return found.id
 
 

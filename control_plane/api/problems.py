@@ -32,6 +32,8 @@ STATUS_BY_CODE = {
     "REPORT_EXECUTION": 403,
     "REPORT_GAP": 409,
     "REPORT_KIND": 422,
+    "BUILD_RELEASE_STATE": 409,
+    "API_REGISTRY_UNREACHABLE": 503,
     "CAMPAIGN_UNKNOWN": 404,
     "CAMPAIGN_STATE": 409,
     "CAMPAIGN_INVALID": 422,
@@ -45,9 +47,9 @@ def status_of(failed: SkerryError) -> int:
     return STATUS_BY_CODE.get(failed.code, STATUS_BY_CLASS[type(failed)])
 
 
-def problem(failed: SkerryError) -> Response:
-    """The answer to a request that met `failed`."""
-    status = status_of(failed)
+def problem(failed: SkerryError, status: int | None = None) -> Response:
+    """The answer to a request that met `failed`; `status` only where HTTP itself refused."""
+    status = status or status_of(failed)
     body = Problem(
         type=f"urn:skerry:error:{failed.code}", title=str(failed).partition(": ")[0], status=status,
         code=failed.code, detail=str(failed).partition(": ")[2], remedy=failed.remedy,
@@ -80,6 +82,4 @@ async def _on_invalid(_request: Request, failed: Exception) -> Response:
 async def _on_http(_request: Request, failed: Exception) -> Response:
     """The framework's own refusals: no such route, method not allowed."""
     assert isinstance(failed, HTTPException)
-    answer = problem(error("API_NOT_FOUND" if failed.status_code == 404 else "API_INVALID", "", str(failed.detail)))
-    answer.status_code = failed.status_code
-    return answer
+    return problem(error("API_NOT_FOUND" if failed.status_code == 404 else "API_INVALID", "", str(failed.detail)), failed.status_code)

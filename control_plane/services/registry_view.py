@@ -1,4 +1,4 @@
-"""What this process remembers of the device registry: valid for one registry revision and at most one second.
+"""What this process remembers of the database: valid for one revision and at most one second.
 
 Every request of a device is judged against it, so that a revocation takes effect within that second, also when another
 replica wrote it; a commit in this process takes effect at once.
@@ -10,6 +10,7 @@ import threading
 
 from contracts.errors import error
 from control_plane.adapters.peer_certificate import Peer
+from control_plane.services.desired_state import DesiredState
 from control_plane.services.unit_of_work import Units
 from control_plane.store import devices
 from program.clock import Clock
@@ -18,23 +19,24 @@ VALID_S = 1.0
 
 
 class RegistryView:
-    def __init__(self, units: Units, clock: Clock) -> None:
-        self._units, self._clock = units, clock
+    def __init__(self, units: Units, desired: DesiredState, clock: Clock) -> None:
+        self._units, self._desired, self._clock = units, desired, clock
         self._lock = threading.Lock()
         self._revision = -1
-        self._checked_mono = float("-inf")
+        self._valid_until_mono = float("-inf")
         self._active: frozenset[str] = frozenset()
         self._revoked: frozenset[str] = frozenset()  # fingerprints
+        units.on_commit(self.invalidate)
 
     def invalidate(self) -> None:
-        """The registry changed in this process."""
-        self._checked_mono = float("-inf")
+        """Something was committed in this process."""
+        self._valid_until_mono = float("-inf")
 
     def require_active(self, peer: Peer) -> None:
         """Raises API_FORBIDDEN unless `peer` is an active device with a certificate that is neither revoked nor expired."""
         if peer.kind != "device":
             raise error("API_FORBIDDEN", peer.id, "only devices")
-        if self._clock.mono() - self._checked_mono > VALID_S:
+        if self._clock.mono() >= self._valid_until_mono:
             self._refresh()
         if peer.id not in self._active:
             raise error("API_FORBIDDEN", peer.id, "the device is not active in the registry")
@@ -43,10 +45,10 @@ class RegistryView:
 
     def _refresh(self) -> None:
         with self._lock:
-            now = self._clock.mono()
+            self._valid_until_mono = self._clock.mono() + VALID_S  # before the read: a commit after it ends it again
             with self._units.read() as session:
+                self._desired.refresh(session)
                 revision = devices.registry_revision(session)
                 if revision != self._revision:
                     self._active, self._revoked = devices.active_ids(session), devices.revoked_fingerprints(session)
                     self._revision = revision
-            self._checked_mono = now

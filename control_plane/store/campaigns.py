@@ -150,6 +150,14 @@ def save(session: Session, before: Campaign, after: Campaign, alarm_utc: datetim
     session.flush()
 
 
+def write_execution(session: Session, row: ExecutionRow, one: Execution) -> None:
+    """What a report changed. Raises the campaign's revision, so that a decision made before it is not written over it."""
+    session.connection().execute(update(CampaignRow).where(CampaignRow.id == row.campaign).values(revision=CampaignRow.revision + 1))
+    session.expire(must(session, row.campaign))
+    row.state, row.code, row.detail, row.evidence = one.state.value, one.code, one.detail, one.evidence.to_json()
+    session.flush()
+
+
 def wave_row(campaign: str, wave: Wave) -> WaveRow:
     return WaveRow(
         campaign=campaign, number=wave.number, state=wave.state, devices=list(wave.devices), soak_s=wave.soak_s,
