@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from pydantic import Field
@@ -17,7 +16,7 @@ class BuildConfig(Config):
     server_ca: Path  # site-ca.crt: who the control plane must be signed by
     builder_key: Path  # builder.pem (Ed25519): signs the provenance
     public_dir: Path  # pins: model-signing.pub.pem
-    worker_python: Path = Path(sys.executable)  # interpreter that runs the device's worker for the evaluation
+    worker_python: Path | None = None  # interpreter that runs the device's worker for the evaluation; default: this program's own
     max_accuracy_loss: float = Field(default=0.02, ge=0, le=1)  # share of held-out samples that quantization may cost
     min_held_out: int = Field(default=100, ge=1)  # fewer held-out samples prove nothing
     golden_vectors: int = Field(default=16, ge=1, le=256)  # inputs and fp32 outputs that each device checks itself against

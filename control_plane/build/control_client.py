@@ -23,9 +23,7 @@ class ControlClient:
 
     def __init__(self, config: BuildConfig) -> None:
         self._url = config.control_url.rstrip("/")
-        context = ssl.create_default_context(cafile=str(config.server_ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(config.certificate, config.key)
+        context = _tls(config)
         timeout = urllib3.Timeout(connect=5, read=config.request_timeout_s)
         self._pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False, maxsize=2)
 
@@ -82,6 +80,17 @@ class ControlClient:
             answer.close()
             raise error("API_UNREACHABLE", path, f"the answer is longer than {limit_bytes} bytes")
         return answer.status, data
+
+
+def _tls(config: BuildConfig) -> ssl.SSLContext:
+    """LocalFaultError CONFIG_INVALID when a certificate or key is missing or does not fit."""
+    try:
+        context = ssl.create_default_context(cafile=str(config.server_ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(config.certificate, config.key)
+    except OSError as broken:  # ssl.SSLError is one
+        raise error("CONFIG_INVALID", f"{config.certificate}, {config.key}, {config.server_ca}", str(broken)) from broken
+    return context
 
 
 def _expect(status: int, body: bytes, thing: str) -> None:

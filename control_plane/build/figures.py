@@ -31,7 +31,8 @@ class Accuracy:
 
     @property
     def loss(self) -> float:
-        return self.fp32 - self.quantized
+        """Share of the samples that quantization costs; counted in whole samples, so that a limit is met exactly."""
+        return round((self.fp32 - self.quantized) * self.samples) / self.samples
 
 
 def accuracy(quantized: F32, fp32: F32, labels: NDArray[np.int64]) -> Accuracy:

@@ -51,6 +51,7 @@ class Builder:
     def build(self, job: BuildJob) -> BuildResult:
         """Everything that a manifest names is uploaded before the result is returned. Raises BUILD_* and API_UNREACHABLE."""
         started = self.now()
+        targets = {profile: forms.target(profile) for profile in job.profiles}
         registration = job.model_version.registration
         files = {name: self.blobs.download(getattr(registration, name)) for name in FILES}
         source = read(registration, files, self.model_keys, self.policy.min_held_out)
@@ -59,8 +60,7 @@ class Builder:
         self.progress("reference_evaluated", backend_version=reference.backend_version)
         built: dict[Form, Built] = {}
         manifests: dict[str, str] = {}
-        for profile in job.profiles:
-            target = forms.target(profile)
+        for profile, target in targets.items():
             if target.form not in built:
                 built[target.form] = self._build(job, source, reference, target)
             manifests[profile] = self._package(Order(job, profile, source, built[target.form], started, self.now()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from pathlib import Path
 
 from contracts.errors import RejectedError, SkerryError, TransientError, TrustError
 from contracts.release import BuildJob, BuildResult
@@ -46,7 +48,7 @@ def make_builder(config: BuildConfig, client: ControlClient, clock: Clock, log: 
         log(f"build_{step}", **fields)
 
     policy = Policy(config.max_accuracy_loss, config.min_held_out, config.golden_vectors)
-    evaluator = Evaluator(config.worker_python, config.evaluation_timeout_s)
+    evaluator = Evaluator(config.worker_python or Path(sys.executable), config.evaluation_timeout_s)
     keys = read_model_keys(config.public_dir / "model-signing.pub.pem")
     return Builder(client, evaluator, read_signing_key(config.builder_key), keys, policy, progress, clock.utc)
 
