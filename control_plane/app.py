@@ -44,6 +44,7 @@ from program.run import add_arguments, run
 
 log = Log("control")
 PASS_S = 5.0  # at the latest; also the watchdog's pace
+SOONEST = timedelta(milliseconds=100)  # what is overdue and cannot be done now must not spin
 PORTS_FILE = "control.ports.json"
 
 
@@ -121,21 +122,23 @@ async def _loops(plane: Plane, stop: asyncio.Event) -> None:
 async def _campaigns(plane: Plane, stop: asyncio.Event) -> None:
     """A pass after each commit, at each alarm, and every PASS_S: another replica's rows ring no bell here."""
     loop, due = asyncio.get_running_loop(), asyncio.Event()
-    plane.units.on_commit(lambda: loop.is_closed() or loop.call_soon_threadsafe(due.set))
+
+    def committed() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(due.set)
+
+    plane.units.on_commit(committed)
     stopping = asyncio.create_task(stop.wait(), name="campaigns-stop")
     stopping.add_done_callback(lambda _: due.set())
     alarm = Alarm(due.set)
     alarm.start()
     try:
-        ready = False
+        notify.ready("serves")
         while not stop.is_set():
             due.clear()
             when = await asyncio.to_thread(advance_campaigns, plane.units)
             if when is not None:
-                alarm.set(when)
-            if not ready:
-                notify.ready("serves")
-                ready = True
+                alarm.set(max(when, plane.clock.utc() + SOONEST))
             notify.watchdog()
             await plane.clock.wait(due, PASS_S)
     finally:

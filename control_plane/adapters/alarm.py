@@ -5,6 +5,7 @@ A late alarm must still ring (`misfire_grace_time=None`), several late ones ring
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 
 _JOB = "advance"
+logging.getLogger("apscheduler").setLevel(logging.WARNING)  # each ring is no change of state
 
 
 class Alarm:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from contracts.errors import RejectedError
 from contracts.operator import CampaignRequest
-from control_plane.domain.advance import settle
+from control_plane.domain.advance import advance, settle
 from control_plane.domain.campaign import (
     Activate,
     Bundle,
@@ -32,6 +32,7 @@ from control_plane.domain.execution import BEFORE_ACTIVATING, Execution
 from control_plane.services import orders, releases_catalogue
 from control_plane.services.unit_of_work import UnitOfWork, Units
 from control_plane.store import campaigns, counters, devices
+from control_plane.store.base import Session
 from control_plane.store.campaigns import CampaignRow, ExecutionRow
 from program.log import Log
 
@@ -50,6 +51,10 @@ def advance_campaigns(units: Units) -> datetime | None:
 
 
 def advance_campaign(units: Units, campaign: str) -> None:
+    """One pass over one campaign; takes the writer's place only when there is something to write."""
+    with units.read() as session:
+        if not _due(session, campaign, units.now()):
+            return
     try:
         with units.write() as work:
             _advance(work, campaigns.must(work.session, campaign))
@@ -59,9 +64,15 @@ def advance_campaign(units: Units, campaign: str) -> None:
         log.debug("campaign_lost_race", campaign_id=campaign, detail=str(lost))  # the other one did it, or the next pass does
 
 
+def _due(session: Session, campaign: str, now: datetime) -> bool:
+    row = campaigns.must(session, campaign)
+    found = campaigns.load(session, row)
+    return bool(advance(now, found, _fleet(session, row, found)[0])) or next_alarm(found) != row.alarm_utc
+
+
 def _advance(work: UnitOfWork, row: CampaignRow) -> None:
     before = campaigns.load(work.session, row)
-    fleet, elsewhere = _fleet(work, row, before)
+    fleet, elsewhere = _fleet(work.session, row, before)
     after, steps = settle(work.now, before, fleet, lambda: _next_fence(work))
     alarm = next_alarm(after)
     if after == before and alarm == row.alarm_utc:
@@ -81,22 +92,22 @@ def _next_fence(work: UnitOfWork) -> int:
 # -- what is known of the fleet
 
 
-def _fleet(work: UnitOfWork, row: CampaignRow, campaign: Campaign) -> tuple[Fleet, dict[str, ExecutionRow]]:
+def _fleet(session: Session, row: CampaignRow, campaign: Campaign) -> tuple[Fleet, dict[str, ExecutionRow]]:
     """What the decisions need of the devices, and the open executions that other campaigns have on them."""
-    elsewhere = {one.device: (one, number) for one, number in campaigns.open_elsewhere(work.session, row.id)}
-    bundles = releases_catalogue.bundles(work.session, row.release)
+    elsewhere = {one.device: (one, number) for one, number in campaigns.open_elsewhere(session, row.id)}
+    bundles = releases_catalogue.bundles(session, row.release)
     known = {profile: Bundle(one.digest, one.manifest.evaluation.expected_agreement) for profile, one in bundles.items()}
     names = {device for wave in campaign.waves for device in wave.devices}
     fleet, models = {}, {}
     for name in sorted(names):
-        device = devices.must(work.session, name)
-        confirmed = releases_catalogue.bundle(work.session, device.confirmed_digest) if device.confirmed_digest else None
+        device = devices.must(session, name)
+        confirmed = releases_catalogue.bundle(session, device.confirmed_digest) if device.confirmed_digest else None
         if confirmed:
             models[confirmed.digest] = confirmed.manifest.model_version
         other = _other(elsewhere[name], row.number) if name in elsewhere else "none"
         fleet[name] = Device(device.profile, device.state == devices.ACTIVE, confirmed.digest if confirmed else "", other)
     for execution in campaign.executions:
-        previous = releases_catalogue.bundle(work.session, execution.previous_digest) if execution.previous_digest else None
+        previous = releases_catalogue.bundle(session, execution.previous_digest) if execution.previous_digest else None
         if previous:
             models[previous.digest] = previous.manifest.model_version
     return Fleet(fleet, known, models), {name: one for name, (one, _) in elsewhere.items()}

@@ -47,6 +47,9 @@ class Units:
         self._database, self._clock = database, clock
         self._listeners: list[Hook] = []
 
+    def now(self) -> datetime:
+        return self._clock.utc()
+
     def on_commit(self, listener: Hook) -> None:
         """`listener` is called after every commit, on the committing thread."""
         self._listeners.append(listener)
