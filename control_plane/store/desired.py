@@ -41,13 +41,13 @@ def find(session: Session, device: str) -> DesiredRow | None:
 
 def order(session: Session, device: str, order: dict[str, Any], now: datetime) -> None:
     """Give `device` a new order: its next generation."""
+    revision = counters.raised(session, counters.DESIRED)
     row = session.get(DesiredRow, device, with_for_update=True)
     if row is None:
-        row = DesiredRow(device=device, generation=0, director_version=0, order=order)
+        row = DesiredRow(device=device, generation=0, director_version=0)
         session.add(row)
-    row.generation = counters.after(row.generation, now)
-    row.order = order
-    _issue(session, row, now)
+    row.generation, row.order = counters.after(row.generation, now), order
+    _issue(session, row, revision, now)
 
 
 def activate(session: Session, device: str, execution: str, now: datetime) -> None:
@@ -62,13 +62,12 @@ def reissue(session: Session, device: str, seen_version: int, now: datetime) -> 
     row = session.get(DesiredRow, device, with_for_update=True)
     if row is None or row.director_version != seen_version:
         return False
-    _issue(session, row, now)
+    _issue(session, row, counters.raised(session, counters.DESIRED), now)
     return True
 
 
-def _issue(session: Session, row: DesiredRow, now: datetime) -> None:
-    row.issued_utc = now
-    row.revision = counters.raised(session, counters.DESIRED)
+def _issue(session: Session, row: DesiredRow, revision: int, now: datetime) -> None:
+    row.issued_utc, row.revision = now, revision
     row.director_version = counters.after(row.director_version, now)
     try:
         session.flush()
