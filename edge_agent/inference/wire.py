@@ -203,18 +203,19 @@ def drain(eventfd: int) -> None:
         os.read(eventfd, 8)
 
 
+_LIBC = ctypes.CDLL(None)
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_GLOBAL_EXPEDITED = 2
 
 
-def membarrier() -> None:
-    """A full memory fence of this thread, by a system call: Python has no other."""
-    ctypes.CDLL(None, use_errno=True).syscall(_MEMBARRIER[platform.machine()], _MEMBARRIER_GLOBAL_EXPEDITED, 0, 0)
+def membarrier() -> int:
+    """A full memory fence of this thread, by a system call: Python has no other. 0, or -1 when the kernel has no such call."""
+    return int(_LIBC.syscall(_MEMBARRIER[platform.machine()], _MEMBARRIER_GLOBAL_EXPEDITED, 0, 0))
 
 
-def _nothing() -> None:
-    pass
+def _nothing() -> int:
+    return 0
 
 
 # x86 keeps the order of stores and of loads by itself. ARM does not: a state could be seen before the bytes it announces.
-fence: Callable[[], None] = membarrier if platform.machine() == "aarch64" else _nothing
+fence: Callable[[], int] = membarrier if platform.machine() == "aarch64" else _nothing

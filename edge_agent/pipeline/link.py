@@ -1,8 +1,9 @@
 """The agent's end of the pipeline: starts the process, routes it, takes its rows, passes on its windows.
 
-Implements `edge_agent.ports.Pipeline`; no numpy. The process is started by the first `route`, and again with back-off whenever it ends, with
-the last routes. Rows are accepted by the injected function in a thread, one request at a time; nothing is asked for again after a broken
-stream: what was pending when a process ended is counted as refused, exactly, from the shared counters (counters.py).
+Implements `edge_agent.ports.Pipeline`; no numpy. The process is started by the first `route`, and again with back-off whenever
+it ends, with the last routes. Rows are accepted by the injected function in a thread, one request at a time; nothing is asked for
+again after a broken stream: what was pending when a process ended is counted as refused, exactly, from the shared counters
+(counters.py).
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def write_slot(
     files |= {"processing.json": json.dumps(PROCESSING).encode(), "feature_schema.json": json.dumps(schema).encode()}
     low, high = RUNTIMES[backend]
     values: dict[str, Any] = {
-        "name": "tiny", "number": 1, "profile": "x86-cpu-avx2", "model_version": "model:tiny/1", "run": "run:1", "data": "dataset:sha256:00",
-        "security_epoch": 1, "min_agent": "0.1.0",
+        "name": "tiny", "number": 1, "profile": "x86-cpu-avx2", "model_version": "model:tiny/1", "run": "run:1",
+        "data": "dataset:sha256:00", "security_epoch": 1, "min_agent": "0.1.0",
         "input": {"name": "x", "dtype": "f32", "shape": INPUT_SHAPE}, "output": {"name": "logits", "dtype": "f32", "shape": OUTPUT_SHAPE},
         "variants": [{"member": member, "backend": backend, "precision": "fp32", "runtime_min": low, "runtime_max": high}],
         "members": {name: {"sha256": hashlib.sha256(data).hexdigest(), "length": len(data), "chunks": []} for name, data in files.items()},

@@ -57,12 +57,16 @@ class Server:
         poll = select.poll()
         poll.register(self._request_fd, select.POLLIN)
         while True:
-            wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
-            for index in self._requested():
-                self._answer(index)
-                self._beat()
-            self._beat()
+            self.step()
             poll.poll(HEARTBEAT_MS)
+
+    def step(self) -> None:
+        """Answer what is requested now."""
+        wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
+        for index in self._requested():
+            self._answer(index)
+            self._beat()
+        self._beat()
 
     def _requested(self) -> list[int]:
         """Oldest first, over all seats."""

@@ -1,0 +1,174 @@
+"""Framing, outgoing rows, windows and counters of the pipeline."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.pipeline import MAX_MESSAGE_BYTES
+from edge_agent.pipeline.counters import Count, Counters, open_file
+from edge_agent.pipeline.framing import Unpacker, pack
+from edge_agent.pipeline.outgoing import Origin, Outgoing
+from edge_agent.pipeline.sources import FrameError, open_source
+from edge_agent.pipeline.windows import Window
+from processing import latency
+
+ORIGIN, OTHER = Origin("live", "s", "a"), Origin("live", "s", "b")
+
+
+@given(st.lists(st.integers(0, 300), max_size=5), st.integers(1, 50))
+def test_messages_survive_any_cutting(sizes: list[int], piece: int) -> None:
+    messages: list[dict[str, Any]] = [{"kind": "rows", "data": b"x" * size} for size in sizes]
+    stream, unpacker = b"".join(map(pack, messages)), Unpacker()
+    pieces = [stream[i : i + piece] for i in range(0, len(stream), piece)]
+    assert [message for part in pieces for message in unpacker.feed(part)] == messages
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\x01\0\0\0\x05", b"\x01\0\0\0\x80"])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"message|kind"):
+        Unpacker().feed(data)
+
+
+def test_a_message_over_the_limit_is_not_sent() -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        pack({"kind": "rows", "data": b"x" * MAX_MESSAGE_BYTES})
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("row"), st.sampled_from([ORIGIN, OTHER])),
+        st.tuples(st.just("ask"), st.none()),
+        st.tuples(st.just("accept"), st.none()),
+        st.tuples(st.just("refuse"), st.integers(0, 2000)),
+        st.tuples(st.just("wait"), st.floats(0, 3)),
+    ),
+    max_size=60,
+)
+
+
+@given(EVENTS)
+def test_every_row_is_accepted_refused_or_pending_and_leaves_once(events: list[tuple[str, Any]]) -> None:
+    outgoing, now, added, refused, sent, outstanding, settled = Outgoing(3, 12, 1.0), 0.0, 0, 0, [], 0, 0
+    for event, value in events:
+        if event == "row":
+            kept = outgoing.add(value, [added + refused], now)
+            added, refused = added + kept, refused + (not kept)
+        elif event == "wait":
+            now += value
+        elif event == "ask":
+            request = outgoing.next_request(now)
+            assert request is None or outstanding == 0
+            if request is not None:
+                outstanding = request["request_no"]
+                sent += [row[0] for row in request["rows"]]
+                assert 1 <= len(request["rows"]) <= 3
+        elif outstanding:
+            answer = {"request_no": outstanding} if event == "accept" else {"request_no": outstanding, "code": "X", "retry_after_ms": value}
+            outcome = outgoing.answered(answer, now)
+            outstanding = 0
+            assert bool(outcome.accepted) is (event == "accept")
+            settled += outcome.accepted + outcome.refused
+        assert added == settled + outgoing.pending()
+        assert outgoing.pending() <= 12
+    assert sent == sorted(set(sent))
+
+
+def test_a_batch_is_of_one_origin_and_leaves_when_full_or_old() -> None:
+    outgoing = Outgoing(batch_rows=3)
+    outgoing.add(ORIGIN, [1], 0.0)
+    assert outgoing.next_request(0.5) is None
+    assert outgoing.due_s() == 1.0
+    outgoing.add(OTHER, [2], 0.6)
+    first = outgoing.next_request(0.6)
+    assert first is not None
+    assert (first["bundle_digest"], first["rows"]) == ("a", [[1]])
+    outgoing.answered({"request_no": first["request_no"]}, 0.7)
+    assert outgoing.next_request(0.7) is None
+    old = outgoing.next_request(1.6)
+    assert old is not None
+    assert old["bundle_digest"] == "b"
+
+
+def test_after_a_refusal_nothing_is_sent_until_the_named_time() -> None:
+    outgoing = Outgoing(batch_rows=1)
+    outgoing.add(ORIGIN, [1], 0.0)
+    outgoing.add(ORIGIN, [2], 0.0)
+    request = outgoing.next_request(0.0)
+    assert request is not None
+    assert outgoing.answered({"request_no": 1, "code": "OUTBOX_FULL", "retry_after_ms": 500}, 0.0).refused == 1
+    assert outgoing.next_request(0.4) is None
+    assert outgoing.due_s() == 0.5
+    again = outgoing.next_request(0.5)
+    assert again is not None
+    assert again["rows"] == [[2]]
+
+
+def test_an_answer_that_was_not_asked_for_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="not outstanding"):
+        Outgoing().answered({"request_no": 1}, 0.0)
+
+
+def test_a_window_tells_deltas() -> None:
+    window = Window(10.0, "live", "shadow")
+    assert window.empty()
+    window.frames += 3
+    window.answered(100)
+    window.shadow_answered(1000)
+    window.pair(True)
+    window.pair(False)
+    window.refuse("ARENA_TIMEOUT", 2)
+    message = window.message(11.0, 42, {"frames_total": 3})
+    assert (message["duration_s"], message["frames"], message["refused"], message["cpu_us"]) == (1.0, 3, 2, 42)
+    assert (message["pairs"], message["agreed"], message["refusals"]) == (2, 1, {"ARENA_TIMEOUT": 2})
+    assert message["latency"][latency.bucket(100)] == sum(message["latency"]) == 1
+    assert message["shadow_latency"][latency.bucket(1000)] == 1
+
+
+def test_counters_outlive_their_users(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "pipeline.counters"
+    descriptor, new = open_file(path)
+    first = Counters(descriptor)
+    assert new
+    assert [first.add(Count.FRAMES, 5), first.add(Count.ACCEPTED, 2), first.add(Count.REFUSED)] == [0, 0, 0]
+    first.close()
+    os.close(descriptor)
+    descriptor, new = open_file(path)
+    second = Counters(descriptor)
+    assert not new
+    assert (second.get(Count.FRAMES), second.pending()) == (5, 2)
+    second.close()
+    os.close(descriptor)
+
+
+def test_another_file_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.counters"
+    path.write_bytes(b"something else")
+    descriptor, new = open_file(path)
+    counters = Counters(descriptor)
+    assert (new, counters.pending()) == (True, 0)
+    counters.close()
+    os.close(descriptor)
+
+
+def test_the_folder_goes_round_and_tells_broken_frames(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (4, 4), 9).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    source = open_source({"kind": "folder", "path": str(tmp_path)})
+    assert source.next().shape == (4, 4)
+    with pytest.raises(FrameError):
+        source.next()
+    assert source.next()[0, 0] == 9
+
+
+@pytest.mark.parametrize("values", [{"kind": "camera"}, {"kind": "folder", "path": "/nonexistent"}])
+def test_a_source_that_cannot_be_had_ends_the_process(values: dict[str, str]) -> None:
+    with pytest.raises(SystemExit):
+        open_source(values)
