@@ -41,7 +41,7 @@ from edge_agent.loops.poll import PollLoop
 from edge_agent.loops.report import ReportLoop
 from edge_agent.loops.update import UpdateLoop
 from edge_agent.loops.works import Works
-from edge_agent.pipeline.link import PipelineLink
+from edge_agent.pipeline.link import COUNTERS_FILE, PipelineLink
 from edge_agent.ports import Trust
 from firmware_profiles.detect import detect
 from program import notify
@@ -144,7 +144,7 @@ class Agent:
         )
         self._schemas = Schemas(self._outbox, self._uplink.nudge)
         self._host = WorkerHost(config.worker_python, config.run_dir)
-        self._pipeline: PipelineLink | NoPipeline = NoPipeline()
+        self._pipeline: PipelineLink | NoPipeline = NoPipeline(config.run_dir / COUNTERS_FILE, self._accepted_live_rows)
         if config.source:
             source = config.source.model_dump(mode="json")
             self._pipeline = PipelineLink(

@@ -34,9 +34,9 @@ from tests.simulators.bundle_bytes import PROFILE, BundleBytes
 DEVICE = "dev-" + "a" * 26
 
 
-def make_site(folder: Path) -> Site:
+def make_site(folder: Path, profile: str = PROFILE) -> Site:
     site = Site(folder / "site")
-    ceremony.make_site(site, [PROFILE], "localhost", datetime.now(timezone.utc))
+    ceremony.make_site(site, [profile], "localhost", datetime.now(timezone.utc))
     return site
 
 
@@ -48,8 +48,9 @@ def _copied(template: Site, folder: Path) -> Site:
 class Cloud:
     """`files`: path below /device/v1 -> bytes, laid over what is published; None = 404."""
 
-    def __init__(self, folder: Path, template: Site | None = None) -> None:
-        self.site = make_site(folder) if template is None else _copied(template, folder)
+    def __init__(self, folder: Path, template: Site | None = None, profile: str = PROFILE) -> None:
+        self.site = make_site(folder, profile) if template is None else _copied(template, folder)
+        self.profile = profile
         self.blobs: dict[str, bytes] = {}
         self.files: dict[str, bytes | None] = {}
         self.requests: list[tuple[str, str, int]] = []  # method, path, status
@@ -85,10 +86,10 @@ class Cloud:
         self.sign_image()
 
     def sign_image(self, role_key: CryptoSigner | None = None) -> None:
-        now, role = datetime.now(timezone.utc), roles.role_of(PROFILE)
+        now, role = datetime.now(timezone.utc), roles.role_of(self.profile)
         number = 1 + max(int(path.name.split(".")[0]) for path in self.site.image.glob(f"*.{role}.json"))
         targets = Targets(number, "1.0.31", (now + timedelta(days=30)).replace(microsecond=0), dict(self._bundles))
-        signed = _signed(targets, role_key or self._key(f"signer/keys/profile-{PROFILE}.pem"))
+        signed = _signed(targets, role_key or self._key(f"signer/keys/profile-{self.profile}.pem"))
         self.site.write(f"signer/image/{number}.{role}.json", signed)
         snapshot_key, timestamp_key = (self._key(f"signer/keys/{one}.pem") for one in ("snapshot", "timestamp"))
         self.site.write(f"signer/image/{number}.snapshot.json", roles.snapshot(number, {"targets": 1, role: number}, snapshot_key, now))
