@@ -7,7 +7,7 @@ import sys
 import typer
 
 from control_plane.cli.commands import campaigns, devices, models, releases, site_wide
-from control_plane.cli.exits import FAILED, NOT_YET
+from control_plane.cli.exits import FAILED, NOT_YET, OK
 
 app = typer.Typer(
     name="skerry",
@@ -26,15 +26,22 @@ for group, name in (
 site_wide.add_to(app)
 
 
-def main() -> None:
-    """Run one command. Raises SystemExit with a code of exits.py."""
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code, of exits.py. Typer itself prints usage errors and gives them 2."""
     from contracts.errors import SkerryError, TransientError
 
     try:
-        app()
+        app(args=arguments, prog_name="skerry")
     except SkerryError as failed:
         print(f"skerry: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
-        raise SystemExit(NOT_YET if isinstance(failed, TransientError) else FAILED) from None
+        return NOT_YET if isinstance(failed, TransientError) else FAILED
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else OK
+    return OK
+
+
+def main() -> None:
+    raise SystemExit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

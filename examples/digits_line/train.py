@@ -34,7 +34,6 @@ MODEL_NAME = "digits_line"
 REGULARIZATION = 0.05  # scikit-learn's C
 _ITERATIONS = 300  # far above what it takes once features are standardized (about 50)
 _TOLERANCE = 3e-4
-_LEAST_SCALE = 1e-3  # a feature that never moves is left alone
 _FEATURE_BATCH = 256
 
 PROCESSING = {
@@ -112,9 +111,13 @@ def preprocess(pixels: NDArray[np.uint8]) -> Array:
 
 
 def _learn(x: Array, labels: Labels) -> network.Head:
-    """Learn on standardized features (six times fewer iterations), then fold mean and scale into the head."""
+    """Learn on features that are centred and scaled as a whole, then fold both into the head.
+
+    One scale for all: with one for each feature the head would give rare features huge weights, and eight bits cannot hold
+    both them and the others (ten points of accuracy, measured).
+    """
     features = _run(network.features().SerializeToString(), x)
-    mean, scale = features.mean(axis=0), features.std(axis=0) + _LEAST_SCALE
+    mean, scale = features.mean(axis=0), float(features.std())
     learnt = LogisticRegression(C=REGULARIZATION, max_iter=_ITERATIONS, tol=_TOLERANCE).fit((features - mean) / scale, labels)
     weights = learnt.coef_ / scale
     return network.Head(weights.astype(np.float32), (learnt.intercept_ - weights @ mean).astype(np.float32))

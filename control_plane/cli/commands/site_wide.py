@@ -66,7 +66,7 @@ def events(
     \b
     Examples:
       $ skerry events
-      $ skerry events --after 100
+      $ skerry events --after 1
     """
     from control_plane.cli.waiting import print_events
 
