@@ -11,9 +11,14 @@ REPO = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "contracts", "program", "signatures", "processing", "firmware_profiles", "edge_agent", "sync", "control_plane", "examples", "deploy",
 )  # fmt: skip
-NOT_OURS = {".git", ".venv", ".cache", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "build", "dist"}
+NOT_OURS = {".git", ".venv", ".cache", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 TEXT = {".py", ".md", ".toml", ".sh", ".txt", ".conf", ".service", ".ini", ".yml", ".yaml", ".json", ".patch", ".mako", ".svg", ""}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _ours(inside: Path) -> bool:
+    made = inside.parts[0] in ("build", "dist") or any(part.endswith(".egg-info") for part in inside.parts)
+    return not made and not NOT_OURS & set(inside.parts)
 
 
 def python_files(*roots: str) -> list[Path]:
@@ -22,15 +27,14 @@ def python_files(*roots: str) -> list[Path]:
     for root in roots:
         path = REPO / root
         found.update([path] if path.is_file() else path.rglob("*.py"))
-    return sorted(path.relative_to(REPO) for path in found if not NOT_OURS & set(path.parts[len(REPO.parts) :]))
+    return sorted(path.relative_to(REPO) for path in found if _ours(path.relative_to(REPO)))
 
 
 def text_files() -> Iterator[Path]:
     """Every text of the repository, relative to it."""
     for path in sorted(REPO.rglob("*")):
         inside = path.relative_to(REPO)
-        ours = not NOT_OURS & set(inside.parts) and not any(part.endswith(".egg-info") for part in inside.parts)
-        if ours and path.is_file() and not path.is_symlink() and path.suffix in TEXT:
+        if _ours(inside) and path.is_file() and not path.is_symlink() and path.suffix in TEXT:
             yield inside
 
 

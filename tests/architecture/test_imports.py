@@ -31,7 +31,7 @@ PROGRAMS = {
     "the agent": (("edge_agent.cli", "edge_agent.agent"), ("pydantic", "cryptography", "tuf", "mqtt", "codec", "toml")),
     "the agent's decisions": (("edge_agent.core",), ("pydantic",)),
     "the worker": (("edge_agent.inference.worker",), ("numpy", "onnxruntime")),
-    "the pipeline": (("edge_agent.pipeline",), ("numpy", "pillow", "codec")),
+    "the pipeline": (("edge_agent.pipeline.process",), ("numpy", "pillow", "codec")),
     "processing": (("processing",), ("numpy",)),
     "ingest": (("sync.ingest",), ("pydantic", "cryptography", "mqtt", "codec", "lake", "numpy", "urllib3")),
     "the signer": (("control_plane.signer",), ("pydantic", "cryptography", "tuf")),
