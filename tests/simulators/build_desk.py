@@ -56,52 +56,60 @@ def _problem(status: int, code: str) -> tuple[int, bytes]:
     return status, canonical_json(Problem(type="about:blank", title=code, status=status, code=code).model_dump(mode="json"))
 
 
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _DeskServer
+
+    def do_GET(self) -> None:
+        self._answer(*self.server.desk.get(self.path))
+
+    do_HEAD = do_GET
+
+    def do_PUT(self) -> None:
+        self._answer(*self.server.desk.put(self.path, self._body()))
+
+    def do_POST(self) -> None:
+        self._answer(*self.server.desk.post(self.path, self._body()))
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.server.desk.callers.add(self._caller())
+        if self.server.desk.ill:
+            self.server.desk.ill -= 1
+            status, body = 503, b""
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _caller(self) -> str:
+        assert isinstance(self.connection, ssl.SSLSocket)
+        peer: Any = self.connection.getpeercert()  # {"subject": ((("commonName", "svc-build-1"),),), ...}
+        return str(dict(pair for [pair] in peer["subject"])["commonName"])
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: the desk keeps what was asked."""
+
+
+class _DeskServer(ThreadingHTTPServer):
+    daemon_threads = True
+    desk: Desk
+
+
 @contextmanager
 def serve(desk: Desk, certificate: Path, key: Path, client_ca: Path) -> Iterator[str]:
     """The desk's URL while it is up."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(*desk.get(self.path))
-
-        do_HEAD = do_GET
-
-        def do_PUT(self) -> None:
-            self._answer(*desk.put(self.path, self._body()))
-
-        def do_POST(self) -> None:
-            self._answer(*desk.post(self.path, self._body()))
-
-        def _body(self) -> bytes:
-            return self.rfile.read(int(self.headers["Content-Length"]))
-
-        def _answer(self, status: int, body: bytes) -> None:
-            assert isinstance(self.connection, ssl.SSLSocket)
-            peer = self.connection.getpeercert() or {}
-            names: Any = peer["subject"]  # ((("commonName", "svc-build-1"),),)
-            desk.callers.add(str(dict(pair for [pair] in names)["commonName"]))
-            if desk.ill:
-                desk.ill -= 1
-                status, body = 503, b""
-            self.send_response(status)
-            if status != 204:
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD" and status != 204:
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Nothing: the desk keeps what was asked."""
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with _DeskServer(("127.0.0.1", 0), _Handler) as server:
+        server.desk = desk
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
