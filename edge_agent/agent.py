@@ -9,6 +9,7 @@ import asyncio
 import base64
 import random
 import ssl
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ from signatures.bundle import check_bundle
 from sync.uplink.outbox import Outbox
 from sync.uplink.uplink import Uplink, UplinkSettings
 
-THREADS = 16  # more than can ever block on the network at once: a slow server must not hold up the outbox
+THREADS = 8  # more than can block on the network at once: a slow server must not hold up the outbox
 
 
 async def main(config: AgentConfig, stop: asyncio.Event) -> None:
@@ -148,7 +149,7 @@ class Agent:
         if config.source:
             source = config.source.model_dump(mode="json")
             self._pipeline = PipelineLink(
-                self._host, config.run_dir, config.worker_python, source, self._schemas.accept, accepted_rows=self._accepted_live_rows
+                self._host, config.run_dir, sys.executable, source, self._schemas.accept, accepted_rows=self._accepted_live_rows
             )
 
     def _accepted_live_rows(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import platform
 import socket
@@ -19,6 +21,8 @@ from edge_agent.config import DEFAULT_CONFIG, AgentConfig
 from program import log
 from program.config import load
 from program.run import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_arguments, overrides, run
+
+_M_ARENA_MAX = -8  # malloc.h
 
 EXAMPLES = """examples:
   skerry-agent enrol --token skt1.SECRET.CA --server control.example:8444
@@ -74,9 +78,19 @@ def _command(commands: Any, name: str, text: str, call: Callable[[argparse.Names
 
 
 def _run(options: argparse.Namespace) -> int:
+    _stay_small()
     from edge_agent import agent  # noqa: PLC0415  status and --help shall not wait for what the daemon needs
 
     return run("skerry-agent", AgentConfig, options, agent.main)
+
+
+def _stay_small() -> None:
+    """The agent has 60 MB. Both lines must come before anything is imported or started that they are about."""
+    # paho loads dnspython, where that is installed, for SRV look-ups that no agent makes: 3 MB
+    sys.modules.setdefault("dns", None)  # type: ignore[arg-type]
+    # glibc gives each thread a heap of its own; ours hold little and wait for disk and network
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 # -- enrol

@@ -43,7 +43,7 @@ class AgentConfig(Config):
     state_dir: Path = Path("/var/lib/skerry/agent")  # agent.db, outbox.db, slots/, tuf/, keys/
     run_dir: Path = Path("/run/skerry/agent")  # control socket, pipeline socket
     source: SourceConfig | None = None  # where frames come from; without it no pipeline is started
-    worker_python: str = sys.executable  # interpreter of worker and pipeline (the board's own where TensorRT's binding lives)
+    worker_python: str = sys.executable  # interpreter of the workers (the board's own, where TensorRT's binding lives)
     profile_root: Path = Path("/")  # file tree from which the profile is detected
     budgets: BudgetConfig = BudgetConfig()  # disk per lane
     network: NetworkConfig = NetworkConfig()  # deadlines

@@ -36,6 +36,7 @@ class AgentDb:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA cache_size = -256")  # kB; the database is small, and so is the agent
         self._db.executescript(_TABLES)
         if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, SCHEMA):
             raise ValueError(f"{path} was written by a newer agent")
