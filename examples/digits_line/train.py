@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from contracts.features import FRAME_COLUMNS, Column, FeatureSchema
 from examples.digits_line import dataset, network
@@ -118,7 +119,9 @@ def _learn(x: Array, labels: Labels) -> network.Head:
     """
     features = _run(network.features().SerializeToString(), x)
     mean, scale = features.mean(axis=0), float(features.std())
-    learnt = LogisticRegression(C=REGULARIZATION, max_iter=_ITERATIONS, tol=_TOLERANCE).fit((features - mean) / scale, labels)
+    learner = LogisticRegression(C=REGULARIZATION, max_iter=_ITERATIONS, tol=_TOLERANCE)
+    with threadpool_limits(1):  # threads that spin for each other cost eight times the time on a busy machine
+        learnt = learner.fit((features - mean) / scale, labels)
     weights = learnt.coef_ / scale
     return network.Head(weights.astype(np.float32), (learnt.intercept_ - weights @ mean).astype(np.float32))
 
