@@ -63,7 +63,7 @@ def render(record: dict[str, Any], out: TextIO = sys.stdout) -> None:
     from rich.console import Console  # noqa: PLC0415  # only people need it
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console(file=out, width=None if out.isatty() else 160, highlight=False)
+    console = Console(file=out, width=None if out.isatty() else 160, highlight=False, markup=False)
     proofs = Table(title="What was proved", title_justify="left", show_lines=False)
     for name in ("step", "what", "event", "figures", "s", "verdict"):
         proofs.add_column(name, overflow="fold", justify="right" if name == "s" else "left")

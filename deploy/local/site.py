@@ -47,6 +47,7 @@ FIRST_ID = 59_801  # below 60000 and above what Debian gives to people; no entry
 SERVICES = ["svc-ingest-1", "svc-control-1"]
 POLL_S = 1.0  # production: 30
 REPORT_WINDOW_S = 1.0  # production: 30
+RETRY_CAP_S = 2.0  # production: 60
 FRAMES_PER_S = 20.0
 
 
@@ -175,7 +176,7 @@ class LocalSite:
     def write_agent(self, name: str, frames: bool = True) -> None:
         """agent.toml of one device; without `frames` it has no source, and so no pipeline."""
         source = {"source": {"kind": "folder", "path": self.frames(name), "fps": FRAMES_PER_S}} if frames else {}
-        self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), **source})
+        self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), "network": {"retry_cap_s": RETRY_CAP_S}, **source})
 
     def _cloud_configuration(self) -> dict[str, dict[str, Any]]:
         keys, ports = self.keys, self.ports

@@ -35,6 +35,7 @@ from program.clock import Clock
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _prctl = ctypes.CDLL(None).prctl  # looked up before any fork
 _PR_SET_PDEATHSIG = 1
+LINE_LIMIT = 400  # characters of a log line that are shown; a traceback's end says more than its beginning
 EXIT_NOT_STARTED = 127  # as a shell says it
 
 
@@ -295,7 +296,10 @@ class Supervisor:
 def tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log, for a message to a person."""
     with contextlib.suppress(OSError):
-        return "\n".join(f"    | {line}" for line in log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(
+            f"    | {line if len(line) <= LINE_LIMIT else line[: LINE_LIMIT // 4] + ' ... ' + line[-LINE_LIMIT:]}"
+            for line in log.read_text(errors="replace").splitlines()[-lines:]
+        )
     return ""
 
 
