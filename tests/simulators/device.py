@@ -178,7 +178,7 @@ class Device:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.db.close()
 
-    async def _reached(self, until: Callable[[Device], bool], tasks: list[asyncio.Future[None]]) -> None:
+    async def _reached(self, until: Callable[[Device], bool], tasks: Sequence[asyncio.Future[None]]) -> None:
         while not until(self):
             for task in tasks:
                 if task.done():

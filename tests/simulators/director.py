@@ -19,6 +19,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile, Targets
@@ -29,6 +30,7 @@ from contracts.ids import device_urn
 from control_plane.ceremony import ceremony, roles
 from control_plane.ceremony.certificates import Identity as Authority
 from control_plane.ceremony.layout import Site
+from control_plane.signer.publisher import role_of
 from tests.simulators.bundle_bytes import PROFILE, BundleBytes
 
 DEVICE = "dev-" + "a" * 26
@@ -86,7 +88,7 @@ class Cloud:
         self.sign_image()
 
     def sign_image(self, role_key: CryptoSigner | None = None) -> None:
-        now, role = datetime.now(timezone.utc), roles.role_of(self.profile)
+        now, role = datetime.now(timezone.utc), role_of(self.profile)
         number = 1 + max(int(path.name.split(".")[0]) for path in self.site.image.glob(f"*.{role}.json"))
         targets = Targets(number, "1.0.31", (now + timedelta(days=30)).replace(microsecond=0), dict(self._bundles))
         signed = _signed(targets, role_key or self._key(f"signer/keys/profile-{self.profile}.pem"))
@@ -135,7 +137,7 @@ class Cloud:
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(device_urn(device))]), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         )
-        return builder.sign(ca.key, hashes.SHA256()).public_bytes(roles.Encoding.PEM).decode() + ca.certificate_pem.decode()
+        return builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode() + ca.certificate_pem.decode()
 
     # -- serving
 
