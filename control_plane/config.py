@@ -13,12 +13,12 @@ class ControlConfig(Config):
     """Port 0 takes a free one; which one, stands in `<run_dir>/control.ports.json`."""
 
     # -- listeners
-    operators_host: str = "127.0.0.1"
-    operators_port: int = 8484
+    operators_host: str = "127.0.0.1"  # operators' API: plain HTTP and a bearer token, so keep it on this machine
+    operators_port: int = 8484  # of the operators' API
     devices_host: str = "0.0.0.0"  # noqa: S104 - devices come from outside; mutual TLS is required
-    devices_port: int = 8443
+    devices_port: int = 8443  # of devices and services (mutual TLS 1.3)
     enrolment_host: str = "0.0.0.0"  # noqa: S104 - devices come from outside; server TLS and a one-time token
-    enrolment_port: int = 8444
+    enrolment_port: int = 8444  # of enrolment (server TLS)
     keep_alive_s: int = Field(default=180, gt=0)  # longer than the poll interval: a handshake costs as much as thirty polls
 
     # -- where things lie
@@ -41,17 +41,19 @@ class ControlConfig(Config):
     build_lease_s: float = Field(default=900, gt=0)  # a builder that has not answered by then loses its job to another
 
     # -- what devices are told at enrolment and in assignments
-    control_url: str = "https://localhost:8443"
-    broker_host: str = "localhost"
-    broker_port: int = 8883
-    poll_interval_s: float = Field(default=30, gt=0)
-    report_window_s: float = Field(default=30, gt=0)
-    security_epoch_floor: int = Field(default=0, ge=0)
+    control_url: str = "https://localhost:8443"  # where devices reach the devices' listener
+    broker_host: str = "localhost"  # where devices reach the MQTT broker
+    broker_port: int = 8883  # of the MQTT broker (TLS)
+    poll_interval_s: float = Field(default=30, gt=0)  # how often a device asks for its assignment
+    report_window_s: float = Field(default=30, gt=0)  # how long a device gathers figures into one window
+    security_epoch_floor: int = Field(default=0, ge=0)  # bundles below it are refused by every device, for ever
 
     # -- lifetimes
-    certificate_days: float = Field(default=7, gt=0)
-    director_life_s: float = Field(default=86_400, gt=0)
-    last_seen_flush_s: float = Field(default=5, gt=0)
+    certificate_days: float = Field(default=7, gt=0)  # life of a device's certificate; it renews at half of it
+    director_life_s: float = Field(
+        default=86_400, gt=0
+    )  # life of the director's metadata; signed anew at half of it (offline sites: 30 days)
+    last_seen_flush_s: float = Field(default=5, gt=0)  # how often heartbeats are written, in one transaction
 
     @property
     def database_url(self) -> str:

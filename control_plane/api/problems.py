@@ -76,6 +76,8 @@ async def _on_skerry_error(request: Request, failed: Exception) -> Response:
 async def _on_invalid(_request: Request, failed: Exception) -> Response:
     assert isinstance(failed, RequestValidationError)
     first = failed.errors()[0]
+    if first["type"] == "union_tag_invalid" and "reports" in first["loc"]:
+        return problem(error("REPORT_KIND", ".".join(str(part) for part in first["loc"]), first["msg"]))
     return problem(error("API_INVALID", ".".join(str(part) for part in first["loc"]), first["msg"]))
 
 

@@ -119,10 +119,10 @@ def _latency_vs_incumbent(gate: Gate, wave: Judged) -> GateView:
 
 @_shadow
 def _agreement(gate: Gate, wave: Judged) -> GateView:
-    compared = [e for e in wave.executions if e.evidence.pairs and e.device in wave.expected_agreement]
     unknown = sorted(e.device for e in wave.executions if e.previous_digest and e.device not in wave.expected_agreement)
-    if unknown and not compared:
-        return _view(gate, "not_applicable", reason=f"packaging measured no expected agreement with the incumbent of {', '.join(unknown)}")
+    if unknown:
+        return _view(gate, "waiting", reason=f"waits for packaging: no expected agreement with the incumbent of {', '.join(unknown)}")
+    compared = [e for e in wave.executions if e.evidence.pairs]
     pairs = sum(execution.evidence.pairs for execution in compared)
     if pairs < gate.min_samples:
         return _waiting(gate, pairs, "pairs of the shadow")

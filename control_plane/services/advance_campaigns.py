@@ -153,7 +153,9 @@ def _log(work: UnitOfWork, row: CampaignRow, decision: Decision, then: Campaign,
                     work.event("gate_judged", then.id, wave=decision.number, **view.model_dump(mode="json"))
         case EnterWave():
             until = decision.until_utc.isoformat() if decision.until_utc else None
-            work.event("wave_moved", then.id, wave=decision.number, state=decision.state, devices=list(decision.devices), until_utc=until)
+            code = "CAMPAIGN_GATE" if decision.state == "FAILED" else ""
+            moved = {"wave": decision.number, "state": decision.state, "devices": list(decision.devices), "until_utc": until, "code": code}
+            work.event("wave_moved", then.id, **moved)
         case Enter():
             work.event("campaign_moved", then.id, state=decision.state, reason=decision.reason, release=row.release)
             if decision.state in ENDINGS:

@@ -94,7 +94,13 @@ class Enrolment:
         work.session.add(enrolment)
         work.session.flush()
         token.spent_key_sha256, token.request = request.key_sha256, enrolment.id
-        work.event("device_requested", device, f"device:{device}", profile=row.profile, serial=row.serial, labels=row.labels)
+        asked_for = {
+            "profile": row.profile,
+            "serial": row.serial,
+            "labels": row.labels,
+            "code": "" if token.preregistered else "ENROL_PENDING",
+        }
+        work.event("device_requested", device, f"device:{device}", **asked_for)
 
     def _grant(self, work: UnitOfWork, enrolment: EnrolmentRow) -> None:
         row = devices.must(work.session, enrolment.device)

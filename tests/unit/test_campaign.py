@@ -120,7 +120,7 @@ def test_a_failed_gate_stops_at_once_and_sends_each_device_back() -> None:
     back = [one for one in story.campaign.executions if one.kind == "rollback"]
     assert {(one.target_digest, one.activate) for one in back} == {(OLD, True)}
     story.confirm("a", "d")
-    assert story.campaign.state == "ROLLED_BACK"
+    assert str(story.campaign.state) == "ROLLED_BACK"
     assert story.waves() == ["FAILED", "PENDING"]
 
 

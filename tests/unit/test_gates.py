@@ -129,10 +129,12 @@ def test_agreement_is_a_margin_below_what_packaging_measured() -> None:
     assert judge(AGREEMENT, wave(execution(pairs=149, agreed=149), shadow=150, d1=0.932)).verdict == "waiting"
 
 
-def test_agreement_with_an_incumbent_that_packaging_did_not_know() -> None:
-    seen = judge(AGREEMENT, wave(execution(pairs=200, agreed=10), shadow=150))
-    assert seen.verdict == "not_applicable"
+def test_agreement_with_an_incumbent_that_packaging_did_not_know_is_missing_evidence() -> None:
+    one = execution(pairs=200, agreed=200)
+    seen = judge(AGREEMENT, wave(one, shadow=150))
+    assert seen.verdict == "waiting"
     assert "d1" in seen.reason
+    assert judge(AGREEMENT, wave(one, shadow=150, final=True)).verdict == "failed"
 
 
 def test_not_finite_share() -> None:
