@@ -7,7 +7,7 @@ A gap, and a batch that was quarantined whole, count with the rows that they sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,17 @@ def audit(lake_dir: Path) -> Audit:
     """Reads the newest version of each table; no ingest needs to run."""
     folders = [folder for folder in sorted(lake_dir.iterdir()) if DeltaTable.is_deltatable(str(folder))]
     tables = {folder.name: DeltaTable(str(folder)) for folder in folders}
+    found = accounts({name: table.to_pyarrow_table() for name, table in tables.items()})
+    return Audit(found, {folder.name: str(folder) for folder in folders}, {name: table.version() for name, table in tables.items()})
+
+
+def accounts(tables: Mapping[str, pa.Table]) -> dict[str, StreamAccount]:
+    """Table name -> all of its rows, in any order; one account per stream."""
     entries: dict[str, list[_Entry]] = {}
-    for name, table in tables.items():
-        for stream, entry in _entries(name, table.to_pyarrow_table()):
+    for name, rows in tables.items():
+        for stream, entry in _entries(name, rows):
             entries.setdefault(stream, []).append(entry)
-    accounts = {stream: _account(found) for stream, found in sorted(entries.items())}
-    return Audit(accounts, {folder.name: str(folder) for folder in folders}, {name: table.version() for name, table in tables.items()})
+    return {stream: _account(found) for stream, found in sorted(entries.items())}
 
 
 def _entries(name: str, rows: pa.Table) -> Iterator[tuple[str, _Entry]]:
