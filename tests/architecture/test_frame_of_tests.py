@@ -72,7 +72,7 @@ def test_a_bug_that_no_test_sees_has_survived(tmp_path: Path) -> None:
         verdicts = [judge(Bug.read(patch), tree) for patch in (survivor, stale, lost)]
     assert [seen for seen, _ in verdicts] == [False, False, False]
     survived, stale_reason, lost_reason = (reason for _, reason in verdicts)
-    assert survived == "SURVIVED"
+    assert survived.startswith("SURVIVED")
     assert "does not apply" in stale_reason
     assert "do not pass without the bug" in lost_reason
 
