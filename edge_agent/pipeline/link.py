@@ -67,6 +67,7 @@ class PipelineLink:
         self._settings, self._clock = settings or LinkSettings(), clock or SystemClock()
         self._accepted_rows = accepted_rows
         self._counters: Counters | None = None
+        self._last_counters = {"frames": 0, "accepted_rows": 0, "refused": 0, "pending": 0}
         self._counters_fd = -1
         self._child: Child | None = None
         self._stream: socket.socket | None = None
@@ -112,15 +113,9 @@ class PipelineLink:
 
     def counters(self) -> dict[str, int]:
         """Since the run folder was made: frames = accepted_rows + refused + pending."""
-        if self._counters is None:
-            return {"frames": 0, "accepted_rows": 0, "refused": 0, "pending": 0}
-        count = self._counters.get
-        return {
-            "frames": count(Count.FRAMES),
-            "accepted_rows": count(Count.ACCEPTED),
-            "refused": count(Count.REFUSED),
-            "pending": self._counters.pending(),
-        }
+        if self._counters is not None:
+            self._last_counters = _counts(self._counters)
+        return self._last_counters
 
     async def watch(self) -> None:
         """Never returns; raises what the inner task raised, so that a bug ends the agent."""
@@ -144,6 +139,7 @@ class PipelineLink:
                     await child.stop(self._settings.stop_s)
             await self._keeper
         if self._counters is not None:
+            self.counters()  # they can be asked for after the end
             self._counters.close()
             os.close(self._counters_fd)
             self._counters = None
@@ -335,6 +331,15 @@ async def _send_with(stream: socket.socket, data: bytes, descriptors: tuple[int,
             finally:
                 loop.remove_writer(stream)
             writable.clear()
+
+
+def _counts(counters: Counters) -> dict[str, int]:
+    return {
+        "frames": counters.get(Count.FRAMES),
+        "accepted_rows": counters.get(Count.ACCEPTED),
+        "refused": counters.get(Count.REFUSED),
+        "pending": counters.pending(),
+    }
 
 
 def _retry_after_s(refused: SkerryError) -> float:

@@ -78,7 +78,7 @@ class Process:
             self._refuse("FRAME_LATE")
             return
         try:
-            frame = self._source.next() if self._source is not None else None
+            frame = self._source.take(frame_no) if self._source is not None else None
         except FrameError:
             frame = None
         if frame is None or self._live is None:

@@ -1,4 +1,4 @@
-"""Where frames come from. A source gives the next frame when asked; pacing is the loop's."""
+"""Where frames come from. A source gives the frame of a number when asked; pacing is the loop's."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ class FrameError(Exception):
 
 
 class Source(Protocol):
-    def next(self) -> Array:
-        """uint8 (height, width) or (height, width, 3). Raises FrameError."""
+    def take(self, frame_no: int) -> Array:
+        """uint8 (height, width) or (height, width, 3). Numbers rise, with holes where a frame came too late. Raises FrameError."""
 
 
 class FolderSource:
-    """The pictures of a folder in the order of their names, over and over. The names are read once."""
+    """The pictures of a folder in the order of their names, over and over: frame n is picture n modulo their number. Names are read once."""
 
     def __init__(self, folder: Path) -> None:
         """Raises SystemExit when the folder holds no PNG."""
         self._paths = sorted(folder.glob("*.png"))
         if not self._paths:
             raise SystemExit(f"{folder} holds no *.png frame")
-        self._next = 0
 
-    def next(self) -> Array:
-        path = self._paths[self._next]
-        self._next = (self._next + 1) % len(self._paths)
+    def take(self, frame_no: int) -> Array:
+        path = self._paths[frame_no % len(self._paths)]
         try:
             with Image.open(path) as picture:
                 return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))

@@ -22,7 +22,11 @@ def test_areas_are_aligned_and_never_overlap(geometry: Geometry) -> None:
     areas = [(0, wire.PAGE_BYTES)]
     for index in range(geometry.cells):
         start = geometry.cell(index)
-        areas += [(start, 64), (start + geometry.input_offset, geometry.input_bytes), (start + geometry.output_offset, geometry.output_bytes)]
+        areas += [
+            (start, 64),
+            (start + geometry.input_offset, geometry.input_bytes),
+            (start + geometry.output_offset, geometry.output_bytes),
+        ]
     assert all(start % wire.PAGE_BYTES == 0 for start, _ in areas)
     assert all(start + size <= after for (start, size), (after, _) in itertools.pairwise(areas))
     assert sum(areas[-1]) <= geometry.total_bytes

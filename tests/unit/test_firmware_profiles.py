@@ -108,7 +108,9 @@ def test_throttling_is_a_cooling_device_at_work(tmp_path: Path) -> None:
 
 def test_memory_and_processes(tmp_path: Path) -> None:
     stat = "9 (a) b) S 1 9 9 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 100 1000 100"
-    tree(tmp_path, {"proc/meminfo": "MemTotal: 2000 kB\nMemAvailable: 500 kB\n", "proc/9/stat": stat, "proc/9/statm": "900 100 50 1 0 60 0"})
+    tree(
+        tmp_path, {"proc/meminfo": "MemTotal: 2000 kB\nMemAvailable: 500 kB\n", "proc/9/stat": stat, "proc/9/statm": "900 100 50 1 0 60 0"}
+    )
     assert telemetry.memory(tmp_path) == telemetry.Memory(2000 * 1024, 500 * 1024)
     assert telemetry.cpu_us(9, tmp_path) == 200 * 10_000
     assert telemetry.rss_bytes(9, tmp_path) == 100 * 4096

@@ -125,7 +125,10 @@ def test_a_frame_that_is_no_picture_is_refused() -> None:
 
 
 def test_rows_follow_the_schema_order() -> None:
-    columns = [{"name": n, "type": t} for n, t in (("frame_no", "i64"), ("event_utc", "utc_us"), ("mono_us", "i64"), ("score", "f32"), ("label", "i16"))]
+    columns = [
+        {"name": n, "type": t}
+        for n, t in (("frame_no", "i64"), ("event_utc", "utc_us"), ("mono_us", "i64"), ("score", "f32"), ("label", "i16"))
+    ]
     columns.append({"name": "later", "type": "f32", "nullable": True})
     assert RowMaker(columns, ("label", "score"))(5, 6, 7, {"label": 3, "score": 0.5}) == [5, 6, 7, 0.5, 3, None]
 
