@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from contracts.enrolment import EnrolmentAnswer
 from contracts.errors import error
 from contracts.reports import ReportAnswer, ReportBatch
-from edge_agent.adapters.http import Http, expect
+from edge_agent.adapters.http import Http, expect, problem_of
 from edge_agent.adapters.identity import Identity, NewKeys, keep
 
 MAX_ANSWER_BYTES = 256 * 1024
+NEVER_TAKEN = ("REPORT_EXECUTION", "REPORT_KIND", "API_INVALID")
 
 
 class ControlPlaneClient:
@@ -20,9 +21,13 @@ class ControlPlaneClient:
         self._http, self._base = http, f"{control_url}/device/v1"
 
     def report(self, batch: ReportBatch) -> ReportAnswer:
-        """Raises TransientError; a report is never given up."""
+        """Raises TransientError, or RejectedError REPORT_EXECUTION, REPORT_KIND, API_INVALID: these reports are never taken."""
         url = f"{self._base}/reports"
-        answer = expect(url, self._http.post(url, batch.model_dump_json().encode(), max_bytes=MAX_ANSWER_BYTES), 200)
+        answer = self._http.post(url, batch.model_dump_json().encode(), max_bytes=MAX_ANSWER_BYTES)
+        code, detail = problem_of(answer)
+        if code in NEVER_TAKEN:
+            raise error(code, url, detail)
+        expect(url, answer, 200)
         try:
             return ReportAnswer.model_validate_json(answer.body)
         except ValidationError as invalid:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from contracts.enrolment import EnrolmentAnswer, EnrolmentPending, EnrolmentRequest, Token
 from contracts.errors import CODES, error
-from edge_agent.adapters.http import Answer, Http, refusal
+from edge_agent.adapters.http import Answer, Http, problem_of, refusal
 from edge_agent.adapters.identity import Identity, NewKeys, keep, server_only_tls
 from edge_agent.config import NetworkConfig
 from program.files import write_durably
@@ -116,15 +116,7 @@ def _granted(url: str, answer: Answer) -> EnrolmentAnswer:
             return EnrolmentAnswer.model_validate_json(answer.body)
         except ValidationError as invalid:
             raise error("ENROL_UNREACHABLE", url, f"an answer that cannot be read: {invalid.errors()[0]['msg']}") from invalid
-    code, detail = _problem(answer)
+    code, detail = problem_of(answer)
     if code.startswith("ENROL_") and code in CODES:
         raise error(code, url, detail)
     raise error("ENROL_UNREACHABLE", url, str(refusal(url, answer)))
-
-
-def _problem(answer: Answer) -> tuple[str, str]:
-    try:
-        problem = json.loads(answer.body)
-        return str(problem.get("code", "")), str(problem.get("detail", ""))
-    except (ValueError, AttributeError):
-        return "", ""

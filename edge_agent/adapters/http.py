@@ -7,6 +7,7 @@ average rate are ours. Blocking: call it in a thread.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -146,3 +147,14 @@ def refusal(url: str, answer: Answer) -> SkerryError:
     retry = answer.headers.get("Retry-After", "")
     retry_after_s = float(retry) if retry.isdigit() else None
     return TransientError("API_UNREACHABLE", url, f"HTTP {answer.status} {answer.body[:200]!r}", retry_after_s)
+
+
+def problem_of(answer: Answer) -> tuple[str, str]:
+    """(code, detail) of a problem document, empty where the answer is none."""
+    if answer.status < 400:
+        return "", ""
+    try:
+        problem = json.loads(answer.body)
+        return str(problem.get("code", "")), str(problem.get("detail", ""))
+    except (ValueError, AttributeError):
+        return "", ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from contracts.errors import SkerryError, TransientError
+from contracts.errors import RejectedError, SkerryError, TransientError
 from contracts.reports import MAX_REPORTS, Hello, Report, ReportBatch
 from contracts.states import State
 from edge_agent.core.backoff import Backoff
@@ -96,8 +96,11 @@ class ReportLoop:
     async def _send(self) -> float:
         """Seconds until the next pass."""
         while self._clock.mono() >= self._not_before and (pending := self._store.pending(MAX_REPORTS)):
+            same = [one for one in pending if one.execution == pending[0].execution]
             try:
-                await self._send_some(pending)
+                await self._send_some(same)
+            except RejectedError as refused:
+                self._give_up(same, refused)
             except SkerryError as failed:
                 self._failed(failed)
         now = self._clock.mono()
@@ -105,18 +108,24 @@ class ReportLoop:
         return max(0.05, min(waits, self._interval_s()))
 
     async def _send_some(self, pending: list[PendingReport]) -> None:
+        """Reports of one execution."""
         reports = tuple(_REPORT.validate_python({**one.body, "execution": one.execution, "seq": one.seq}) for one in pending)
         batch = ReportBatch(device=self._device, hello=self._hello(), reports=reports)
         answer = await asyncio.to_thread(self._control.report, batch)
-        sent = {one.execution for one in pending}
-        known = {execution: seq for execution, seq in answer.accepted.items() if execution in sent}
-        self._store.confirm_reports(known)
+        known = answer.accepted.get(pending[0].execution, 0)
+        self._store.confirm_reports({pending[0].execution: known})
         if self._failures:
             self._log("report_recovered", after=self._failures)
         self._failures, self._not_before = 0, 0.0
-        if not any(known.get(one.execution, 0) >= one.seq for one in pending):
+        if known < pending[0].seq:
             # The server took nothing of it: asking again at once would spin.
             self._not_before = self._clock.mono() + self._interval_s()
+
+    def _give_up(self, refused: list[PendingReport], why: RejectedError) -> None:
+        """The server will never take these (another site's executions, after a new enrolment): they must not block the rest."""
+        self._log.alarm("reports_refused", execution_id=refused[0].execution, count=len(refused), code=why.code, detail=str(why))
+        self._store.journal("reports_refused", {"execution": refused[0].execution, "seqs": [one.seq for one in refused], "code": why.code})
+        self._store.confirm_reports({refused[0].execution: refused[-1].seq})
 
     def _failed(self, failed: SkerryError) -> None:
         self._failures += 1

@@ -156,7 +156,7 @@ class Server:
     """Takes what is next in its sequence; may be away."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.away, self.foreign = False, ""
         self.have: dict[str, int] = {}
         self.taken: list[Any] = []
         self.calls = 0
@@ -165,6 +165,8 @@ class Server:
         self.calls += 1
         if self.away:
             raise error("API_UNREACHABLE")
+        if any(one.execution == self.foreign for one in batch.reports if self.foreign):
+            raise error("REPORT_EXECUTION", self.foreign)
         for one in batch.reports:
             if one.seq == self.have.get(one.execution, 0) + 1:
                 self.have[one.execution] = one.seq
@@ -257,6 +259,18 @@ def test_a_server_that_takes_nothing_is_not_asked_in_a_circle(db: AgentDb) -> No
         exchange.report_wanted.set()
         await settle()
         assert server.calls <= 2
+
+    report_story(db, CONFIRMED, story)
+
+
+def test_reports_that_are_never_taken_do_not_block_the_rest(db: AgentDb) -> None:
+    async def story(server: Server, exchange: Exchange, clock: SimulatedClock) -> None:
+        server.foreign = "old-site"
+        db.add_reports([Draft("old-site", transition()), Draft("c/d/1", transition())])
+        exchange.report_wanted.set()
+        await settle()
+        assert [one.execution for one in server.taken] == ["c/d/1"]
+        assert db.pending(9) == []
 
     report_story(db, CONFIRMED, story)
 
