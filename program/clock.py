@@ -26,8 +26,10 @@ class SystemClock:
         return time.monotonic()
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        # Not wait_for: before Python 3.12 it loses a cancellation that arrives together with the event.
+        waiter = asyncio.ensure_future(event.wait())
         try:
-            await asyncio.wait_for(event.wait(), seconds)
-        except (asyncio.TimeoutError, TimeoutError):
-            return False
-        return True
+            await asyncio.wait({waiter}, timeout=seconds)
+            return event.is_set()
+        finally:
+            waiter.cancel()
