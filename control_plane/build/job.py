@@ -14,7 +14,7 @@ from contracts.release import BuildJob, BuildResult
 from control_plane.build import figures, forms, lint, package
 from control_plane.build.evaluate import Evaluator, Run
 from control_plane.build.package import Built, Order
-from control_plane.build.quantize import SETTINGS, Form, quantize
+from control_plane.build.quantize import SETTINGS, Form, for_evaluation, quantize
 from control_plane.build.source import Source, read
 from signatures.ed25519 import SigningKey
 
@@ -71,7 +71,7 @@ class Builder:
         self.progress("quantized", form=target.form, length_bytes=len(model))
         lint.refuse(model, target.form)
         self.progress("linted", form=target.form)
-        measured = self.evaluator.run(model, source.input, source.output, source.held_out)
+        measured = self.evaluator.run(for_evaluation(model, target.form), source.input, source.output, source.held_out)
         accuracy = figures.accuracy(measured.outputs, reference.outputs, source.labels)
         self.progress("evaluated", form=target.form, accuracy=accuracy.quantized, accuracy_fp32=accuracy.fp32, samples=accuracy.samples)
         figures.check_accuracy(accuracy, self.policy.max_accuracy_loss, target.form)

@@ -41,6 +41,18 @@ def test_what_we_quantize_passes_our_linter_and_answers_like_fp32(quantized: dic
     assert same.mean() >= 0.9
 
 
+def test_the_trt_form_is_evaluated_by_what_its_nodes_say(quantized: dict[Form, bytes]) -> None:
+    shown = quantizer.for_evaluation(quantized["qdq_trt"], "qdq_trt")
+    operators = {node.op_type for node in onnx.load_model_from_string(shown).graph.node}
+    assert operators.isdisjoint({"QuantizeLinear", "DequantizeLinear"})
+    x, _ = small_data(60, seed=5)
+    literal = onnxruntime.SessionOptions()
+    literal.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(quantized["qdq_trt"], literal, providers=["CPUExecutionProvider"])
+    assert np.allclose(session.run(None, {"x": x})[0], outputs(shown, x), atol=1e-4)
+    assert quantizer.for_evaluation(quantized["qdq_cpu"], "qdq_cpu") == quantized["qdq_cpu"]
+
+
 def test_the_same_model_and_calibration_give_the_same_bytes(quantized: dict[Form, bytes]) -> None:
     assert quantize(small_model(), "x", CALIBRATION, "qdq_cpu") == quantized["qdq_cpu"]
 

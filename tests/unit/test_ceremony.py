@@ -75,7 +75,8 @@ def test_thresholds_delegations_and_lives(site: Site) -> None:
     image = Metadata[Root].from_bytes((site.public / "image-root.json").read_bytes()).signed
     assert (image.roles["targets"].threshold, len(image.roles["targets"].keyids)) == (2, 3)
     delegations = Metadata[Targets].from_bytes((site.image / "1.targets.json").read_bytes()).signed.delegations
-    assert delegations is not None and delegations.roles is not None
+    assert delegations is not None
+    assert delegations.roles is not None
     assert {name: (role.paths, role.terminating) for name, role in delegations.roles.items()} == {
         f"profile-{profile}": ([f"bundles/{profile}/*"], True) for profile in PROFILES
     }
@@ -134,6 +135,16 @@ def test_a_profile_is_added_by_two_targets_holders(tmp_path: Path) -> None:
     with pytest.raises(LocalFaultError) as refused:
         ceremony.add_profile(site, "jetson-orin-trt10", NOW)
     assert refused.value.code == "SETUP_PROFILE_EXISTS"
+
+
+def test_a_rotation_without_the_offline_keys_is_refused(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    ceremony.make_site(site, PROFILES, "localhost", NOW)
+    (site.offline / "image-root-2.pem").unlink()
+    with pytest.raises(LocalFaultError) as refused:
+        ceremony.rotate_root(site, "image", NOW)
+    assert refused.value.code == "SETUP_SITE_UNREADABLE"
+    assert not (site.image / "2.root.json").exists()
 
 
 def test_the_program_makes_a_site_and_tells_its_state(tmp_path: Path) -> None:

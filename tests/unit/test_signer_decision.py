@@ -252,6 +252,29 @@ def test_not_even_when_the_published_repository_was_set_back(line: ReleaseLine, 
     assert answer.versions["timestamp"] == 3, "a number that was issued before comes never again"
 
 
+@pytest.mark.parametrize("broken", ["timestamp.json", "1.snapshot.json", "1.root.json", f"1.profile-{PROFILES[0]}.json"])
+def test_a_repository_that_is_not_whole_is_named_and_nothing_is_signed(line: ReleaseLine, signer: Signer, broken: str) -> None:
+    request = line.request(profiles=ONE)
+    whole = (line.site.image / broken).read_bytes()
+    for spoilt in (whole[:-5], b"", (line.site.image / "1.targets.json").read_bytes() if "profile" not in broken else b"[]"):
+        (line.site.image / broken).write_bytes(spoilt)
+        with pytest.raises(SkerryError) as refusal:
+            signer.answer(request, NOW)
+        assert (refusal.value.code, broken in refusal.value.thing) == ("SIGNER_REPOSITORY", True)
+    (line.site.image / broken).write_bytes(whole)
+    assert signer.answer(request, NOW).versions["snapshot"] == 2
+
+
+def test_a_spoilt_memory_is_not_taken_for_an_empty_one(line: ReleaseLine, signer: Signer) -> None:
+    signer.answer(line.request(profiles=ONE), NOW)
+    record = line.config().state_dir / "signer.json"
+    for spoilt in (b"", b"{}", b'{"schema":2}', b"[]"):
+        record.write_bytes(spoilt)
+        with pytest.raises(SkerryError) as refusal:
+            make_signer(line.config())
+        assert refusal.value.code == "SIGNER_REPOSITORY"
+
+
 @pytest.mark.parametrize(
     "data",
     [
