@@ -176,7 +176,8 @@ class LocalSite:
     def write_agent(self, name: str, frames: bool = True) -> None:
         """agent.toml of one device; without `frames` it has no source, and so no pipeline."""
         source = {"source": {"kind": "folder", "path": self.frames(name), "fps": FRAMES_PER_S}} if frames else {}
-        self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), "network": {"retry_cap_s": RETRY_CAP_S}, **source})
+        folders = {"state_dir": self.state(name), "run_dir": self.run(name)}
+        self._write_toml(name, {**folders, "network": {"retry_cap_s": RETRY_CAP_S}, **source})
 
     def _cloud_configuration(self) -> dict[str, dict[str, Any]]:
         keys, ports = self.keys, self.ports

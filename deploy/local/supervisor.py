@@ -258,7 +258,7 @@ class Supervisor:
         spoken = {"NOTIFY_SOCKET": str(kept.notify.getsockname())}
         if watchdog_s is not None:
             spoken["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
-        return environment(program.home, program.unit.user, {**spoken, **program.environment})
+        return environment(program.home, program.unit.user, {**dict(program.unit.environment), **spoken, **program.environment})
 
     # -- what a program says
 

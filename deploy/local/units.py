@@ -1,7 +1,7 @@
 """PURE: what a unit file says, as a value. The supervisor starts exactly what `ExecStart` says; only folders are mapped.
 
 Read is what the supervisor honours: ExecStart, User, Group, SupplementaryGroups, UMask, Type, WatchdogSec, Restart, RestartSec,
-TimeoutStartSec, TimeoutStopSec, After. Hardening is systemd's own work and is checked by systemd-analyze.
+TimeoutStartSec, TimeoutStopSec, After, Environment. Hardening is systemd's own work and is checked by systemd-analyze.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Unit:
     stop_timeout_s: float
     watchdog_s: float | None
     after: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def parse(name: str, text: str) -> Unit:
@@ -57,7 +58,13 @@ def parse(name: str, text: str) -> Unit:
         stop_timeout_s=span_s(last("TimeoutStopSec", "90")),
         watchdog_s=span_s(watchdog[-1]) if watchdog else None,
         after=tuple(last("After", "").split()),
+        environment=tuple(_assignment(part) for line in entries.get("Environment", []) for part in shlex.split(line)),
     )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def span_s(text: str) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import LocalFaultError, RejectedError, TransientError
+from deploy.local.install import PACKAGES, install
 from deploy.local.operators_api import EventFeed, OperatorsApi
 from deploy.local.ports import Ports
 from deploy.local.processes import command, environment
@@ -163,6 +164,15 @@ def test_everybody_has_a_number_of_his_own_as_root_and_none_otherwise(tmp_path: 
     assert control is not None
     assert control.gid in signer.groups  # it reads the blob folder
     assert LocalSite(tmp_path, Ports(), as_root=False).owner("control") is None
+
+
+def test_an_installation_that_fails_says_what_the_installer_said(tmp_path: Path) -> None:
+    for name in PACKAGES:
+        (tmp_path / "source" / name).mkdir(parents=True)
+    (tmp_path / "source" / "pyproject.toml").write_text("[project]\nname = 'no version'\n")
+    with pytest.raises(LocalFaultError, match="must contain .*version") as failed:
+        asyncio.run(install(tmp_path / "source", tmp_path / "opt"))
+    assert failed.value.code == "SETUP_INSTALL"
 
 
 def test_an_interrupt_stops_everything() -> None:

@@ -23,6 +23,8 @@ WatchdogSec=1min 30s
 Restart=always
 RestartSec=500ms
 UMask=0027
+Environment=A=1 "B=2 3"
+Environment=C=4
 """
 
 
@@ -35,6 +37,7 @@ def test_a_unit_file_is_read_as_systemd_reads_it() -> None:
     assert read.argv == ("/opt/skerry/bin/skerry-x", "run", "--config", "/etc/skerry/x y.toml")
     assert (read.notify, read.user, read.groups, read.umask) == (True, "skerry-x", ("skerry-x", "skerry-control"), 0o027)
     assert (read.restart, read.restart_s, read.watchdog_s, read.start_timeout_s) == ("always", 0.5, 90.0, 90.0)
+    assert dict(read.environment) == {"A": "1", "B": "2 3", "C": "4"}
     assert read.after == ("network.target", "skerry-signer.service")
 
 

@@ -80,8 +80,12 @@ def _accepted(seen: Status) -> int:
     return sum(stream["accepted_rows"] for stream in seen["outbox"]["streams"].values())
 
 
+def _acked(seen: Status) -> int:
+    return sum(stream["acked_rows"] for stream in seen["outbox"]["streams"].values())
+
+
 def _not_acked(seen: Status) -> int:
-    return sum(stream["accepted_rows"] - stream["acked_rows"] for stream in seen["outbox"]["streams"].values())
+    return _accepted(seen) - _acked(seen)
 
 
 async def _ingest(story: Story) -> None:
@@ -115,7 +119,7 @@ async def _broker(story: Story, name: str) -> None:
         ready = await story.supervisors_event(proof, lambda event: event.name == "broker" and event.what == "ready", KILL_S, killed.no)
         story.cloud_down["broker"] = (began_s, ready.mono_s)
         connection = busy["uplink"]["connection_no"]
-        await device.wait(lambda seen: seen["connected"] and seen["uplink"]["connection_no"] > connection and _not_acked(seen) == 0)
+        await device.wait(lambda seen: seen["uplink"]["connection_no"] > connection and _acked(seen) >= _accepted(busy))
         proof.figures.update(sent_not_pubacked=_not_pubacked(busy), back_s=round(ready.mono_s - killed.mono_s, 2))
 
 

@@ -5,6 +5,7 @@ So that both sides stand still, each agent is started once more without a frame 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -20,7 +21,7 @@ ROWS_S, DRAIN_S, AUDIT_S = 180, 90, 60
 
 async def run(story: Story) -> None:
     await _enough(story)
-    ledgers = {name: await _drained(story, name) for name in AGENTS}
+    ledgers = await _drained(story)
     await _equal(story, ledgers)
     await _frames(story, ledgers)
     await _pauses(story)
@@ -41,17 +42,29 @@ def _rows(ledger: dict[str, Any]) -> int:
     return sum(stream["accepted_rows"] for stream in ledger["streams"].values())
 
 
-async def _drained(story: Story, name: str) -> dict[str, Any]:
-    async with story.proving("f", f"{name}: everything accepted is acked", DRAIN_S, [name, "ingest"]) as proof:
-        await story.supervisor.stop(name)
-        story.site.write_agent(name, frames=False)
-        event = await story.supervisor.start(name)
-        proof.source, proof.event_no = "supervisor", event.no
-        async with story.follow(name) as device:
-            await device.wait(lambda seen: all(s["accepted_rows"] == s["acked_rows"] for s in seen["outbox"]["streams"].values()))
-        ledger: dict[str, Any] = await story.agent(name, "ledger")
-        proof.figures["rows"] = _rows(ledger)
-        return ledger
+async def _drained(story: Story) -> dict[str, dict[str, Any]]:
+    """The ledgers once nothing more is accepted and everything is acked."""
+    async with story.proving("f", "devices stand still: everything accepted is acked", DRAIN_S, [*AGENTS, "ingest"]) as proof:
+        await asyncio.gather(*(_without_frames(story, name) for name in AGENTS))
+        ledgers = {name: await _settled(story, name) for name in AGENTS}
+        proof.source = "device"
+        proof.figures.update({name: _rows(ledger) for name, ledger in ledgers.items()})
+        return ledgers
+
+
+async def _without_frames(story: Story, name: str) -> None:
+    await story.supervisor.stop(name)
+    story.site.write_agent(name, frames=False)
+    await story.supervisor.start(name)
+
+
+async def _settled(story: Story, name: str) -> dict[str, Any]:
+    async with story.follow(name) as device:
+        await device.wait(
+            lambda seen: all(stream["accepted_rows"] == stream["acked_rows"] for stream in seen["outbox"]["streams"].values())
+        )
+    ledger: dict[str, Any] = await story.agent(name, "ledger")
+    return ledger
 
 
 async def _equal(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
