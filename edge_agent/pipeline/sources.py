@@ -22,7 +22,7 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """The pictures of a folder in the order of their names, over and over: frame n is picture n modulo their number. Names are read once."""
+    """The pictures of a folder in the order of their names, over and over: frame n is picture n modulo their count."""
 
     def __init__(self, folder: Path) -> None:
         """Raises SystemExit when the folder holds no PNG."""

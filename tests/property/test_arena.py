@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
-from contracts.errors import SkerryError
+from contracts.errors import SkerryError, TransientError
 from contracts.manifest import TensorSpec
 from edge_agent.inference.arena import Arena
 from edge_agent.inference.client import Client, Ticket
@@ -91,8 +91,8 @@ class ArenaMachine(RuleBasedStateMachine):
         client = self.clients[seat]
         try:
             ticket = client.submit(values, time.monotonic_ns() + (-1 if expired else FAR_NS))
-        except SkerryError as busy:
-            assert busy.code == "ARENA_BUSY"
+        except TransientError as busy:
+            self.check(busy, "ARENA_BUSY")
             assert not any(self.state(index) == CellState.FREE for index in self.arena.geometry.seat(seat))
             return multiple()
         return seat, client, ticket, values
@@ -117,7 +117,7 @@ class ArenaMachine(RuleBasedStateMachine):
         try:
             answer = client.collect(impatient)
         except SkerryError as failed:
-            assert failed.code in ("ARENA_TIMEOUT", "WORKER_CRASH")
+            self.check(failed, "ARENA_TIMEOUT", "WORKER_CRASH")
             return
         assert np.allclose(answer.output, fake.expected(values, (1, 2)))
 
@@ -126,6 +126,10 @@ class ArenaMachine(RuleBasedStateMachine):
         """Its mapping and descriptors go with it; what lies in its cells stays."""
         self.clients[seat].close()
         self.clients[seat] = self.attach(seat)
+
+    @staticmethod
+    def check(seen: SkerryError, *codes: str) -> None:
+        assert seen.code in codes
 
     def state(self, index: int) -> int:
         return self.clients[0]._cell(index).state

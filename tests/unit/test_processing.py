@@ -13,9 +13,14 @@ from processing import golden, pipeline
 from processing.rows import RowMaker
 
 DIGITS = {
-    "pre": [{"op": "grayscale"}, {"op": "resize", "height": 32, "width": 32, "method": "box"}, {"op": "standardize"}, {"op": "layout", "order": "NCHW"}],
+    "pre": [
+        {"op": "grayscale"},
+        {"op": "resize", "height": 32, "width": 32, "method": "box"},
+        {"op": "standardize"},
+        {"op": "layout", "order": "NCHW"},
+    ],
     "post": [{"op": "softmax"}, {"op": "top1"}],
-}  # fmt: skip
+}
 POST = [{"op": "top1"}]
 
 
@@ -125,7 +130,7 @@ def test_a_frame_that_is_no_picture_is_refused() -> None:
 
 
 def test_rows_follow_the_schema_order() -> None:
-    columns = [
+    columns: list[dict[str, Any]] = [
         {"name": n, "type": t}
         for n, t in (("frame_no", "i64"), ("event_utc", "utc_us"), ("mono_us", "i64"), ("score", "f32"), ("label", "i16"))
     ]
@@ -142,7 +147,8 @@ def test_golden_comparison() -> None:
     expected = np.array([[0.0, 1.0], [1.0, 0.0]])
     assert golden.compare(expected, expected) == golden.Comparison(0.0, 1.0, True)
     near = golden.compare(expected, np.array([[0.1, 0.9], [0.4, 0.6]]))
-    assert (near.max_abs, near.top1_agreement) == (pytest.approx(0.6), 0.5)
+    assert near.max_abs == pytest.approx(0.6)
+    assert near.top1_agreement == 0.5
     broken = golden.compare(expected, np.array([[np.nan, 1.0], [1.0, 0.0]]))
     assert (broken.finite, broken.max_abs, broken.top1_agreement) == (False, float("inf"), 0.5)
     with pytest.raises(ValueError, match="cannot compare"):

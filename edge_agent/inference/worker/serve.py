@@ -29,6 +29,7 @@ class Server:
         if (self._geometry.input_bytes, self._geometry.output_bytes) != (slot.input.size_bytes, slot.output.size_bytes):
             raise StartError("BUNDLE_SELF_TEST", "the arena was made for other tensors")
         self._slot, self._request_fd, self._response_fds = slot, request_fd, response_fds
+        self._offsets = [self._geometry.cell(index) for index in range(self._geometry.cells)]
         self._computes: list[Callable[[], None]] = []
         self._outputs: list[Array] = []
         self._say(Word.PID, os.getpid())
@@ -70,11 +71,12 @@ class Server:
 
     def _requested(self) -> list[int]:
         """Oldest first, over all seats."""
-        cells = [(self._cell(index), index) for index in range(self._geometry.cells)]
-        return [index for _, index in sorted((cell.t0_ns, index) for cell, index in cells if cell.state == CellState.REQUESTED)]
+        memory, requested = self._memory, CellState.REQUESTED
+        waiting = [index for index, offset in enumerate(self._offsets) if wire.state(memory, offset) == requested]
+        return sorted(waiting, key=lambda index: self._cell(index).t0_ns) if len(waiting) > 1 else waiting
 
     def _answer(self, index: int) -> None:
-        offset = self._geometry.cell(index)
+        offset = self._offsets[index]
         wire.fence()
         started = time.monotonic_ns()
         if self._cell(index).deadline_ns < started:
@@ -98,7 +100,7 @@ class Server:
         return Status.OK
 
     def _publish(self, index: int, state: CellState, status: Status, computed: tuple[int, int]) -> None:
-        offset = self._geometry.cell(index)
+        offset = self._offsets[index]
         wire.write_result(self._memory, offset, status, (*computed, time.monotonic_ns()))
         self._say(Word.SERVED, wire.word(self._memory, Word.SERVED) + (state == CellState.DONE))
         wire.set_state(self._memory, offset, state)
@@ -111,7 +113,7 @@ class Server:
         wire.set_word(self._memory, which, value)
 
     def _cell(self, index: int) -> wire.Cell:
-        return wire.read_cell(self._memory, self._geometry.cell(index))
+        return wire.read_cell(self._memory, self._offsets[index])
 
     def _view(self, index: int, offset: int, tensor: Tensor) -> Array:
         count = int(np.prod(tensor.shape, dtype=np.int64))
