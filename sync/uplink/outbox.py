@@ -173,6 +173,14 @@ class Outbox:
         with self._lock:
             return {row.stream: _entry(row) for row in tables.streams(self._db)}
 
+    def durability(self) -> tuple[str, int]:
+        """(journal mode, synchronous level) as SQLite has them: ("wal", 2) is the promise."""
+        with self._lock:
+            return (
+                self._db.execute("PRAGMA journal_mode").fetchone()[0],
+                self._db.execute("PRAGMA synchronous").fetchone()[0],
+            )
+
     # -- in the order in which they are called
 
     @contextmanager

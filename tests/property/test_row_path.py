@@ -62,7 +62,7 @@ class RowPath(RuleBasedStateMachine):
 
     @initialize()
     def power_on(self) -> None:
-        self.outbox = open_outbox(self.folder / "outbox.db", {"live": BUDGET_BYTES})
+        self.outbox = open_outbox(self.folder / "outbox.db", {"live": BUDGET_BYTES}, random_bytes=lambda count: bytes(range(count)))
         self.stream = self.outbox.streams()[0]
         self.cursor = 0
         self.restart_ingest()
