@@ -25,7 +25,7 @@ async def serve(config: BuildConfig, stop: asyncio.Event, clock: Clock) -> None:
     """Build until `stop`. LocalFaultError at start when a key or a certificate is not in order."""
     log = Log("build")
     client = ControlClient(config)
-    builder = make_builder(config, client, clock, log)
+    builder = make_builder(config, client, clock, log, stop)
     notify.ready()
     log("build_ready", control_url=config.control_url)
     try:
@@ -34,6 +34,8 @@ async def serve(config: BuildConfig, stop: asyncio.Event, clock: Clock) -> None:
             try:
                 worked = await asyncio.to_thread(_one_job, client, builder, log)
                 pause_s, reachable = (0.0 if worked else config.poll_s), _recovered(reachable, log)
+            except _StoppedError:
+                break
             except TransientError as away:
                 pause_s, reachable = away.retry_after_s or _RETRY_S, _lost(reachable, away, log)
             notify.watchdog()
@@ -42,8 +44,14 @@ async def serve(config: BuildConfig, stop: asyncio.Event, clock: Clock) -> None:
         client.close()
 
 
-def make_builder(config: BuildConfig, client: ControlClient, clock: Clock, log: Log) -> Builder:
+class _StoppedError(Exception):
+    """Ends a build between two steps: its result was not given, so the control plane hands the job out again."""
+
+
+def make_builder(config: BuildConfig, client: ControlClient, clock: Clock, log: Log, stop: asyncio.Event) -> Builder:
     def progress(step: str, **fields: object) -> None:
+        if stop.is_set():
+            raise _StoppedError(step)
         notify.watchdog()  # a step is a completed pass: a long build is no hang
         log(f"build_{step}", **fields)
 

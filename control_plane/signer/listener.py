@@ -32,14 +32,23 @@ class Listener:
 
     def __init__(self, path: Path, allowed_uids: tuple[int, ...], handle: Handler, log: Log) -> None:
         self._path, self._allowed, self._handle, self._log = path, allowed_uids, handle, log
+        self._connections: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> asyncio.Server:
+    async def start(self) -> None:
         self._path.unlink(missing_ok=True)  # left by a process that was killed: a living one holds the state folder's lock
-        server = await asyncio.start_unix_server(self._connection, self._path)
+        self._server = await asyncio.start_unix_server(self._connection, self._path)
         os.chmod(self._path, 0o666)  # noqa: S103 - callers run under another uid, and are told apart by it
-        return server
+
+    async def close(self) -> None:
+        """No new caller; those that are connected are hung up on, so that an idle one does not hold up the end."""
+        self._server.close()
+        for writer in self._connections:
+            writer.close()
+        await self._server.wait_closed()
+        self._path.unlink(missing_ok=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
         try:
             uid = _peer_uid(writer)
             if uid not in self._allowed:
@@ -51,6 +60,7 @@ class Listener:
         except (ConnectionError, TimeoutError, asyncio.IncompleteReadError) as cut:
             self._log.debug("signer_connection_cut", reason=repr(cut))
         finally:
+            self._connections.discard(writer)
             writer.close()
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:

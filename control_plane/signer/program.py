@@ -23,6 +23,7 @@ from program.clock import Clock, SystemClock
 from program.log import Log
 
 LONGEST_NAP_S = 60.0
+OFFLINE_LIFE = timedelta(days=365)  # of root and targets
 
 
 async def serve(config: SignerConfig, stop: asyncio.Event, clock: Clock) -> None:
@@ -36,16 +37,17 @@ async def serve(config: SignerConfig, stop: asyncio.Event, clock: Clock) -> None
         async with busy:
             return await asyncio.to_thread(refusing(lambda request: signer.answer(parse(request), clock.utc()), log), data)
 
-    await _renew(signer.publisher, clock, busy, log)
-    server = await Listener(config.socket_path, config.allowed_uids, handle, log).start()
-    async with server:
-        notify.ready()
-        log("signer_ready", socket=str(config.socket_path), versions=signer.publisher.repository.versions())
-        while not await clock.wait(stop, _nap_s(signer.publisher, clock)):
-            await _renew(signer.publisher, clock, busy, log)
-            notify.watchdog()
+    renewal = Renewal(signer.publisher, clock, log)
+    await renewal.run(busy)
+    listener = Listener(config.socket_path, config.allowed_uids, handle, log)
+    await listener.start()
+    notify.ready()
+    log("signer_ready", socket=str(config.socket_path), versions=signer.publisher.repository.versions())
+    while not await clock.wait(stop, renewal.nap_s()):
+        await renewal.run(busy)
+        notify.watchdog()
     async with busy:  # a request that is being signed is finished, not torn
-        config.socket_path.unlink(missing_ok=True)
+        await listener.close()
     os.close(held)
 
 
@@ -74,21 +76,33 @@ def _take_state(folder: Path) -> int:
     return descriptor
 
 
-async def _renew(publisher: Publisher, clock: Clock, busy: asyncio.Lock, log: Log) -> None:
-    async with busy:
-        renewed = await asyncio.to_thread(publisher.renew, clock.utc())
-    if renewed:
-        log("roles_renewed", roles=renewed, versions=publisher.repository.versions())
-    for role, life in (("root", timedelta(days=365)), ("targets", timedelta(days=365))):
-        expires = publisher.repository.current()[role].expires
-        if clock.utc() >= expires - life / 2:
-            log.alarm("offline_role_past_half_its_life", role=role, expires_utc=expires.isoformat())
+class Renewal:
+    """The signer's own timer: signs what is past half its life, and tells once of an offline role that people must renew."""
 
+    def __init__(self, publisher: Publisher, clock: Clock, log: Log) -> None:
+        self._publisher, self._clock, self._log = publisher, clock, log
+        self._told: set[str] = set()
 
-def _nap_s(publisher: Publisher, clock: Clock) -> float:
-    """Until the next renewal, but never longer than the watchdog allows."""
-    due_s = (publisher.next_renewal() - clock.utc()).total_seconds()
-    return max(0.5, min(due_s, notify.watchdog_interval_s() or LONGEST_NAP_S, LONGEST_NAP_S))
+    async def run(self, busy: asyncio.Lock) -> None:
+        async with busy:
+            renewed = await asyncio.to_thread(self._publisher.renew, self._clock.utc())
+        if renewed:
+            self._log("roles_renewed", roles=renewed, versions=self._publisher.repository.versions())
+        self._tell_of_offline_roles()
+
+    def nap_s(self) -> float:
+        """Until the next renewal, but never longer than the watchdog allows."""
+        due_s = (self._publisher.next_renewal() - self._clock.utc()).total_seconds()
+        return max(0.5, min(due_s, notify.watchdog_interval_s() or LONGEST_NAP_S, LONGEST_NAP_S))
+
+    def _tell_of_offline_roles(self) -> None:
+        for role in ("root", "targets"):
+            expires = self._publisher.repository.current()[role].expires
+            if self._clock.utc() < expires - OFFLINE_LIFE / 2:
+                self._told.discard(role)
+            elif role not in self._told:
+                self._told.add(role)
+                self._log.alarm("offline_role_past_half_its_life", role=role, expires_utc=expires.isoformat())
 
 
 if __name__ == "__main__":

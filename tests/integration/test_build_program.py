@@ -161,6 +161,18 @@ def test_accuracy_lost_by_a_useless_calibration_is_refused(line: ReleaseLine) ->
     assert (result.code, "95 %" in result.detail) == ("BUILD_ACCURACY", True)
 
 
+def test_sigterm_in_the_middle_of_a_build_leaves_the_job_to_the_next_start(line: ReleaseLine) -> None:
+    source = registered(line)
+    desk = Desk([source.job(PROFILES)], dict(source.blobs))
+    with at_work(line, desk) as program:
+        assert program.stderr is not None
+        assert any("build_source_verified" in event for event in program.stderr)
+    assert desk.results == {}
+    with at_work(line, desk):
+        assert desk.answered.wait(DEADLINE_S)
+    assert desk.results[desk.jobs[0].id].code == ""
+
+
 def test_a_result_that_is_refused_is_given_up_with_the_reason_not_repeated_for_ever(line: ReleaseLine) -> None:
     source = registered(line)
     result, _ = build(line, source.job(("toaster",)), source.blobs, refuse_results="BUILD_SOURCE")

@@ -184,6 +184,8 @@ def test_sigterm_ends_it_cleanly_and_a_second_one_is_refused_meanwhile(line: Rel
             capture_output=True, text=True, user=SIGNER_UID, group=SIGNER_UID, check=False, timeout=DEADLINE_S,
         )  # fmt: skip
         assert (second.returncode, "another signer" in second.stderr) == (1, True)
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(DEADLINE_S) == 0
+        with socket.socket(socket.AF_UNIX) as idle:
+            idle.connect(str(socket_of(line)))
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(DEADLINE_S) == 0, "an idle caller does not hold up the end"
     assert not socket_of(line).exists()
