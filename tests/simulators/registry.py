@@ -68,6 +68,11 @@ class SimulatedRegistry:
         """Somebody writes another data set into the run."""
         self._runs[run] = Run(run, data, self._runs[run].params, self._runs[run].metrics)
 
+    def forge_run(self, name: str, version: int, run: str) -> None:
+        """Somebody points a version at another run."""
+        versions = self._versions[name]
+        versions[version - 1] = versions[version - 1].model_copy(update={"run": run})
+
     def close(self) -> None:
         self.log.append("close")
 

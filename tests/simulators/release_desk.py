@@ -12,6 +12,7 @@ from contracts.canonical import CONTEXT_APPROVAL, canonical_json, sha256_hex
 from contracts.errors import error
 from contracts.features import FRAME_COLUMNS, FeatureSchema
 from contracts.manifest import REQUIRED_MEMBERS, Evaluation, Limits, Manifest, Member, TensorSpec, Tolerance, Variant
+from contracts.operator import ReleaseView
 from contracts.release import Approval, BuildJob, BuildResult, ModelRegistration, ModelVersion, Release, SignerAnswer
 from control_plane.adapters.blobs import BlobStore
 from control_plane.services import builds
@@ -138,7 +139,7 @@ class ReleaseDesk:
 
     # -- looking
 
-    def view(self, release_id: str) -> cases.ReleaseView:
+    def view(self, release_id: str) -> ReleaseView:
         with self.units.read() as session:
             return cases.one_release(session, release_id)
 
