@@ -50,9 +50,7 @@ class ControlConfig(Config):
 
     # -- lifetimes
     certificate_days: float = Field(default=7, gt=0)  # life of a device's certificate; it renews at half of it
-    director_life_s: float = Field(
-        default=86_400, gt=0
-    )  # life of the director's metadata; signed anew at half of it (offline sites: 30 days)
+    director_life_s: float = Field(default=86_400, gt=0)  # life of the director's metadata; renewed at half of it (offline sites: 30 days)
     last_seen_flush_s: float = Field(default=5, gt=0)  # how often heartbeats are written, in one transaction
 
     @property

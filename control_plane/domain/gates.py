@@ -122,7 +122,7 @@ def _agreement(gate: Gate, wave: Judged) -> GateView:
     unknown = sorted(e.device for e in wave.executions if e.previous_digest and e.device not in wave.expected_agreement)
     if unknown:
         return _view(gate, "waiting", reason=f"waits for packaging: no expected agreement with the incumbent of {', '.join(unknown)}")
-    compared = [e for e in wave.executions if e.evidence.pairs]
+    compared = [e for e in wave.executions if e.evidence.pairs and e.device in wave.expected_agreement]
     pairs = sum(execution.evidence.pairs for execution in compared)
     if pairs < gate.min_samples:
         return _waiting(gate, pairs, "pairs of the shadow")

@@ -152,13 +152,17 @@ def _log(work: UnitOfWork, row: CampaignRow, decision: Decision, then: Campaign,
                     verdicts[decision.number, view.metric] = view.verdict
                     work.event("gate_judged", then.id, wave=decision.number, **view.model_dump(mode="json"))
         case EnterWave():
-            until = decision.until_utc.isoformat() if decision.until_utc else None
-            code = "CAMPAIGN_GATE" if decision.state == "FAILED" else ""
-            moved = {"wave": decision.number, "state": decision.state, "devices": list(decision.devices), "until_utc": until, "code": code}
-            work.event("wave_moved", then.id, **moved)
+            _log_wave(work, then.id, decision)
         case Enter():
             work.event("campaign_moved", then.id, state=decision.state, reason=decision.reason, release=row.release)
             if decision.state in ENDINGS:
                 work.event(ENDINGS[decision.state], then.id, release=row.release)
         case Activate() | Withdraw():
             pass
+
+
+def _log_wave(work: UnitOfWork, campaign: str, entered: EnterWave) -> None:
+    work.event(
+        "wave_moved", campaign, wave=entered.number, state=entered.state, devices=list(entered.devices),
+        until_utc=entered.until_utc.isoformat() if entered.until_utc else None, code="CAMPAIGN_GATE" if entered.state == "FAILED" else "",
+    )  # fmt: skip

@@ -1,12 +1,28 @@
-"""Brings the database to this release's schema; runs at each start. One history, in migrations/."""
+"""Brings the database to this release's schema, in one transaction; runs at each start.
+
+A database goes forward only: revisions have no downgrade, who must go back restores a backup.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Engine
+from pathlib import Path
 
-from control_plane.store import campaigns, desired, devices, events, releases, reports  # noqa: F401 - they fill the metadata
-from control_plane.store.base import Base
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def configuration(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
 
 
 def migrate(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
+    """Upgrade to the newest revision; a crash in the middle leaves the schema as it was."""
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), "head")

@@ -10,7 +10,9 @@ FUNCTION_LINES = 40  # without the docstring
 FILE_LINES = 400
 
 # "path" or "path::function" -> why it is longer
-ALLOWED: dict[str, str] = {}
+ALLOWED: dict[str, str] = {
+    "control_plane/store/migrations/versions/0001_first.py::upgrade": "one statement for each table of the first schema, as Alembic wrote it",
+}
 
 
 def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

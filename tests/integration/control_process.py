@@ -8,11 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -100,29 +102,32 @@ class ControlProcess:
         self.config.write_text(
             "".join(f"{key} = {json.dumps(value if isinstance(value, int | float) else str(value))}\n" for key, value in values.items())
         )
-        ports = self.folder / "run/control.ports.json"
-        ports.unlink(missing_ok=True)
-        log = (self.folder / "control.log").open("ab")
-        with log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "control_plane", "--config", str(self.config)], cwd=REPO, stderr=log, env={**os.environ}
-            )
-        self.ports: dict[str, int] = json.loads(self._appeared(ports))
+        with self._told_when_ready() as (address, wait), (self.folder / "control.log").open("ab") as log:
+            command = [sys.executable, "-m", "control_plane", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, cwd=REPO, stderr=log, env={**os.environ, "NOTIFY_SOCKET": address})
+            wait()
+        self.ports: dict[str, int] = json.loads((self.folder / "run/control.ports.json").read_text())
         token = self.site.folder.joinpath("control/keys/operator.token").read_text().strip()
         self.operators = self._client(Http(f"http://127.0.0.1:{self.ports['operators']}", headers={"Authorization": f"Bearer {token}"}))
         self.enrolment = self._client(Http(f"https://localhost:{self.ports['enrolment']}", self.ca))
         return self
 
-    def _appeared(self, path: Path) -> str:
-        assert self._process is not None
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            if path.exists():
-                return path.read_text()
-            time.sleep(0.02)  # a file has no event; the deadline decides
-        raise AssertionError((self.folder / "control.log").read_text()[-3000:])
+    @contextmanager
+    def _told_when_ready(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """A notify socket, as the supervisor's: its address, and a wait for READY=1."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            address = f"{folder}/notify"
+            notify.bind(address)
+            notify.settimeout(START_S)
+
+            def wait() -> None:
+                try:
+                    while b"READY=1" not in (message := notify.recv(4096)):
+                        assert b"STOPPING" not in message, (self.folder / "control.log").read_text()[-3000:]
+                except TimeoutError:
+                    raise AssertionError((self.folder / "control.log").read_text()[-3000:]) from None
+
+            yield address, wait
 
     def _client(self, client: Http) -> Http:
         self._clients.append(client)

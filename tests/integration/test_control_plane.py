@@ -53,7 +53,7 @@ def device(control: ControlProcess, tmp_path: Path) -> ScriptedDevice:
     return ScriptedDevice.enrol(control, tmp_path)
 
 
-def refused(answer: Answer, status: int, code: str) -> None:
+def check_refused(answer: Answer, status: int, code: str) -> None:
     assert (answer.status, answer.code) == (status, code), answer.body
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json["remedy"]
@@ -86,7 +86,7 @@ def test_a_lost_answer_can_be_asked_for_again_by_the_same_key_only(control: Cont
     again = control.enrolment("POST", "/enrol/v1/requests", enrolment_request(token, key))
     assert first.json == again.json
     thief = enrolment_request(token, ec.generate_private_key(ec.SECP256R1()))
-    refused(control.enrolment("POST", "/enrol/v1/requests", thief), 403, "ENROL_TOKEN_SPENT")
+    check_refused(control.enrolment("POST", "/enrol/v1/requests", thief), 403, "ENROL_TOKEN_SPENT")
 
 
 def test_tokens_are_refused_when_unknown_expired_or_bound_elsewhere(control: ControlProcess) -> None:
@@ -95,17 +95,17 @@ def test_tokens_are_refused_when_unknown_expired_or_bound_elsewhere(control: Con
     def ask(token: str, **inventory: str) -> Answer:
         return control.enrolment("POST", "/enrol/v1/requests", enrolment_request(token, key, **inventory))
 
-    refused(ask("skt1." + "x" * 43 + "." + "0" * 64), 403, "ENROL_TOKEN_UNKNOWN")
-    refused(ask("nonsense"), 403, "ENROL_TOKEN_UNKNOWN")
+    check_refused(ask("skt1." + "x" * 43 + "." + "0" * 64), 403, "ENROL_TOKEN_UNKNOWN")
+    check_refused(ask("nonsense"), 403, "ENROL_TOKEN_UNKNOWN")
     bound = control.token(serial="SN-1")
-    refused(ask(bound, serial="SN-2"), 403, "ENROL_TOKEN_BINDING")
+    check_refused(ask(bound, serial="SN-2"), 403, "ENROL_TOKEN_BINDING")
     expired = control.token(valid_s=1)
     with control.database() as database, database.write() as session:
         from control_plane.store.devices import TokenRow
 
         row = session.get_one(TokenRow, hashlib.sha256(expired.split(".")[1].encode()).hexdigest())
         row.expires_utc = datetime.now(timezone.utc) - timedelta(seconds=1)
-    refused(ask(expired), 403, "ENROL_TOKEN_EXPIRED")
+    check_refused(ask(expired), 403, "ENROL_TOKEN_EXPIRED")
     assert ask(bound, serial="SN-1").status == 201
 
 
@@ -126,7 +126,7 @@ def test_certificate_requests_are_refused(control: ControlProcess) -> None:
         {"batch_key": batch_key(other)},
     ]
     for changed in bad:
-        refused(control.enrolment("POST", "/enrol/v1/requests", {**good, **changed}), 422, "ENROL_CSR_REFUSED")
+        check_refused(control.enrolment("POST", "/enrol/v1/requests", {**good, **changed}), 422, "ENROL_CSR_REFUSED")
     assert control.enrolment("POST", "/enrol/v1/requests", good).status == 201, "no refusal spent the token"
 
 
@@ -138,11 +138,11 @@ def test_without_preregistration_a_person_approves(control: ControlProcess, tmp_
     assert control.enrolment("GET", again).status == 202
     pending = next(one for one in control.operators("GET", "/v1/devices").json if one["state"] == "PENDING")
     assert control.operators("POST", f"/v1/devices/{pending['id']}/approve").json["state"] == "ACTIVE"
-    refused(control.operators("POST", f"/v1/devices/{pending['id']}/approve"), 409, "API_CONFLICT")
+    check_refused(control.operators("POST", f"/v1/devices/{pending['id']}/approve"), 409, "API_CONFLICT")
     granted = control.enrolment("GET", again)
     device = ScriptedDevice.with_certificate(control, tmp_path, granted.json["device"], granted.json["certificate_pem"], key)
     assert device.poll().status == 200
-    refused(control.enrolment("GET", "/enrol/v1/requests/nothing"), 404, "API_NOT_FOUND")
+    check_refused(control.enrolment("GET", "/enrol/v1/requests/nothing"), 404, "API_NOT_FOUND")
 
 
 # -- polls
@@ -172,7 +172,7 @@ def test_poll_is_304_until_something_changes_and_every_file_verifies(control: Co
     assert (assignment.device, assignment.kind, assignment.poll_interval_s) == (device.id, "none", 7)
     assert assignment.ack_keys
     for absent in ("2.root.json", "x.root.json", "nothing.json", "..%2fkeys%2fdirector.pem"):
-        refused(device.http("GET", f"/device/v1/director/{absent}"), 404, "API_NOT_FOUND")
+        check_refused(device.http("GET", f"/device/v1/director/{absent}"), 404, "API_NOT_FOUND")
 
 
 def test_image_metadata_and_blobs_with_range(control: ControlProcess, device: ScriptedDevice) -> None:
@@ -180,12 +180,12 @@ def test_image_metadata_and_blobs_with_range(control: ControlProcess, device: Sc
     assert root.body == (control.site.image / "1.root.json").read_bytes()
     assert device.http("GET", "/device/v1/image/1.root.json", If_None_Match=root.headers["etag"]).status == 304
     for escape in ("..%2f..%2fcontrol%2fkeys%2fdirector.pem", "%2fetc%2fpasswd", "../../control/keys/director.pem", "nothing.json"):
-        refused(device.http("GET", f"/device/v1/image/{escape}"), 404, "API_NOT_FOUND")
+        check_refused(device.http("GET", f"/device/v1/image/{escape}"), 404, "API_NOT_FOUND")
     content = os.urandom(300_000)
     digest = hashlib.sha256(content).hexdigest()
     assert control.operators("PUT", f"/v1/blobs/{digest}", content).status == 201
     assert control.operators("PUT", f"/v1/blobs/{digest}", content).status == 200
-    refused(control.operators("PUT", f"/v1/blobs/{'0' * 64}", content), 422, "API_DIGEST")
+    check_refused(control.operators("PUT", f"/v1/blobs/{'0' * 64}", content), 422, "API_DIGEST")
     path = f"/device/v1/blobs/{digest}"
     assert device.http("GET", path).body == content
     part = device.http("GET", path, Range="bytes=299000-")
@@ -193,8 +193,8 @@ def test_image_metadata_and_blobs_with_range(control: ControlProcess, device: Sc
     assert device.http("GET", path, Range="bytes=10-19").body == content[10:20]
     assert device.http("GET", path, Range="bytes=300000-").status == 416
     assert device.http("HEAD", path).headers["content-length"] == "300000"
-    refused(device.http("GET", f"/device/v1/blobs/{'1' * 64}"), 404, "API_NOT_FOUND")
-    refused(device.http("GET", "/device/v1/blobs/..%2fskerry.db"), 404, "API_NOT_FOUND")
+    check_refused(device.http("GET", f"/device/v1/blobs/{'1' * 64}"), 404, "API_NOT_FOUND")
+    check_refused(device.http("GET", "/device/v1/blobs/..%2fskerry.db"), 404, "API_NOT_FOUND")
 
 
 # -- who may call what
@@ -203,19 +203,19 @@ def test_image_metadata_and_blobs_with_range(control: ControlProcess, device: Sc
 def test_no_token_no_operator(control: ControlProcess) -> None:
     stranger = Http(f"http://127.0.0.1:{control.ports['operators']}")
     for path in ("/v1/status", "/v1/devices", "/v1/events", f"/v1/blobs/{'0' * 64}"):
-        refused(stranger("GET", path), 401, "API_UNAUTHENTICATED")
-    refused(stranger("GET", "/v1/status", Authorization="Bearer wrong"), 401, "API_UNAUTHENTICATED")
+        check_refused(stranger("GET", path), 401, "API_UNAUTHENTICATED")
+    check_refused(stranger("GET", "/v1/status", Authorization="Bearer wrong"), 401, "API_UNAUTHENTICATED")
     assert stranger("GET", "/openapi.json").status == 200
     stranger.close()
 
 
 def test_devices_and_services_keep_to_their_own_routes(control: ControlProcess, device: ScriptedDevice) -> None:
-    refused(device.http("GET", "/internal/v1/devices"), 403, "API_FORBIDDEN")
-    refused(device.http("GET", "/internal/v1/builds/next"), 403, "API_FORBIDDEN")
+    check_refused(device.http("GET", "/internal/v1/devices"), 403, "API_FORBIDDEN")
+    check_refused(device.http("GET", "/internal/v1/builds/next"), 403, "API_FORBIDDEN")
     ingest, build = control.service("ingest"), control.service("build")
-    refused(build("GET", "/internal/v1/devices"), 403, "API_FORBIDDEN")
+    check_refused(build("GET", "/internal/v1/devices"), 403, "API_FORBIDDEN")
     for path in ("/device/v1/director/timestamp.json", "/device/v1/image/1.root.json", f"/device/v1/blobs/{'0' * 64}"):
-        refused(ingest("GET", path), 403, "API_FORBIDDEN")
+        check_refused(ingest("GET", path), 403, "API_FORBIDDEN")
     feed = ingest("GET", "/internal/v1/devices").json
     assert device.id in {one["id"] for one in feed["devices"]}
     assert ingest("GET", f"/internal/v1/devices?since={feed['revision']}").json == {"revision": feed["revision"], "devices": []}
@@ -239,7 +239,7 @@ def test_the_device_ca_cannot_make_a_service(control: ControlProcess, tmp_path: 
     leaf = _leaf(name, issuer.subject, key, issuer_key, service_urn("ingest"))
     chain = leaf + issuer.public_bytes(Encoding.PEM).decode()
     forged = control.devices(store(tmp_path, "forged", chain, key))
-    refused(forged("GET", "/internal/v1/devices"), 401, "API_UNAUTHENTICATED")
+    check_refused(forged("GET", "/internal/v1/devices"), 401, "API_UNAUTHENTICATED")
 
 
 def _leaf(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, signer: Any, urn: str) -> str:
@@ -255,11 +255,11 @@ def test_a_revoked_device_is_refused_on_the_connection_it_has(control: ControlPr
     etag = device.poll().headers["etag"]
     since = control.service("ingest")("GET", "/internal/v1/devices").json["revision"]
     assert control.operators("POST", f"/v1/devices/{device.id}/revoke").json["state"] == "DECOMMISSIONED"
-    refused(device.poll(etag), 403, "API_FORBIDDEN")
-    refused(device.report("", fence=0), 403, "API_FORBIDDEN")
+    check_refused(device.poll(etag), 403, "API_FORBIDDEN")
+    check_refused(device.report("", fence=0), 403, "API_FORBIDDEN")
     changed = control.service("ingest")("GET", f"/internal/v1/devices?since={since}").json["devices"]
     assert [(one["id"], one["state"]) for one in changed] == [(device.id, "DECOMMISSIONED")]
-    refused(control.operators("POST", f"/v1/devices/{device.id}/revoke"), 409, "API_CONFLICT")
+    check_refused(control.operators("POST", f"/v1/devices/{device.id}/revoke"), 409, "API_CONFLICT")
 
 
 def test_renewal_overlaps_and_gives_a_second_batch_key(control: ControlProcess, device: ScriptedDevice, tmp_path: Path) -> None:
@@ -271,9 +271,9 @@ def test_renewal_overlaps_and_gives_a_second_batch_key(control: ControlProcess, 
     feed = control.service("ingest")("GET", "/internal/v1/devices").json["devices"]
     assert len(next(one for one in feed if one["id"] == device.id)["batch_keys"]) == 2
     stolen = {"csr_pem": csr(key), "batch_key": batch_key(ec.generate_private_key(ec.SECP256R1()))}
-    refused(device.http("POST", "/device/v1/renewals", stolen), 422, "ENROL_CSR_REFUSED")
+    check_refused(device.http("POST", "/device/v1/renewals", stolen), 422, "ENROL_CSR_REFUSED")
     foreign = {"csr_pem": csr(key, "dev-" + "b" * 26), "batch_key": batch_key(key)}
-    refused(device.http("POST", "/device/v1/renewals", foreign), 422, "ENROL_CSR_REFUSED")
+    check_refused(device.http("POST", "/device/v1/renewals", foreign), 422, "ENROL_CSR_REFUSED")
 
 
 # -- reports
@@ -289,16 +289,16 @@ def test_reports_are_taken_once_and_in_order(device: ScriptedDevice) -> None:
 
 
 def test_reports_of_unknown_kind_or_for_another_device_are_refused(control: ControlProcess, device: ScriptedDevice, tmp_path: Path) -> None:
-    refused(device.report("", {"kind": "rumour"}, fence=0), 422, "REPORT_KIND")
-    refused(device.report("", {"kind": "event"}, fence=0), 422, "API_INVALID")
+    check_refused(device.report("", {"kind": "rumour"}, fence=0), 422, "REPORT_KIND")
+    check_refused(device.report("", {"kind": "event"}, fence=0), 422, "API_INVALID")
     other = ScriptedDevice.enrol(control, tmp_path)
-    refused(device.report(f"c-1/{other.id}/1", {"kind": "event", "event": "x"}, fence=1), 403, "REPORT_EXECUTION")
+    check_refused(device.report(f"c-1/{other.id}/1", {"kind": "event", "event": "x"}, fence=1), 403, "REPORT_EXECUTION")
     masked = ScriptedDevice(control, other.id, device.http, device.key)
-    refused(masked.report("", {"kind": "event", "event": "x"}, fence=0), 403, "REPORT_EXECUTION")
+    check_refused(masked.report("", {"kind": "event", "event": "x"}, fence=0), 403, "REPORT_EXECUTION")
 
 
 def test_a_body_beyond_the_limit_is_refused(control: ControlProcess, device: ScriptedDevice) -> None:
-    refused(device.http("POST", "/device/v1/reports", b"x" * (4 * 1024 * 1024 + 1)), 413, "API_TOO_LARGE")
+    check_refused(device.http("POST", "/device/v1/reports", b"x" * (4 * 1024 * 1024 + 1)), 413, "API_TOO_LARGE")
 
 
 # -- campaigns
@@ -321,26 +321,45 @@ AGREEMENT = {"metric": "agreement", "limit": 0.1, "min_samples": 10}
 def test_two_releases_two_waves_a_restart_and_a_roll_back(tmp_path: Path) -> None:
     control = ControlProcess(tmp_path).start()
     fleet = sorted((ScriptedDevice.enrol(control, tmp_path) for _ in range(3)), key=lambda one: one.id)
-    first, second, third = (control.sign(make_bundle(number), f"tiny-{number}") for number in (1, 2, 3))
+    digests = [control.sign(make_bundle(number), f"tiny-{number}") for number in (1, 2, 3)]
+    _first_model_everywhere(control, fleet, digests[0])
+    _second_in_two_waves_through_a_kill(control, fleet, digests, tmp_path)
+    stopped = _third_is_stopped_and_taken_back(control, fleet, digests)
 
-    # a first model: gates on an incumbent do not apply
+    log = [EventView.model_validate(line) for line in control.events()]
+    assert first_broken(log) is None
+    edited = [line.model_copy(update={"actor": "nobody"}) if line.seq == 5 else line for line in log]
+    assert first_broken(edited) == 5
+    counted = [line.data["state"] for line in log if line.event == "execution_moved" and line.subject.startswith(stopped)]
+    assert counted.count("CONFIRMED") == 4, "two installs and two roll backs, counted from the log"
+    assert control.stop() == 0
+
+
+def _confirmed(control: ControlProcess, fleet: list[ScriptedDevice]) -> list[str]:
+    return [control.operators("GET", f"/v1/devices/{one.id}").json["confirmed_digest"] for one in fleet]
+
+
+def _first_model_everywhere(control: ControlProcess, fleet: list[ScriptedDevice], digest: str) -> None:
+    """Gates on an incumbent do not apply, absolute ones do."""
     begun = campaign(control, "tiny-1", [{"gates": [LATENCY, AGREEMENT]}], shadow_pairs=10)
     for one in fleet:
         assert one.install()["activate"] is True
     control.event("campaign_succeeded", release="tiny-1")
-    seen = view(control, begun.id)
-    assert {gate.metric: gate.verdict for gate in seen.waves[0].gates} == {
+    assert {gate.metric: gate.verdict for gate in view(control, begun.id).waves[0].gates} == {
         "install_success": "passed", "latency_p95_us": "passed", "agreement": "not_applicable",
     }  # fmt: skip
-    assert {control.operators("GET", f"/v1/devices/{one.id}").json["confirmed_digest"] for one in fleet} == {first}
+    assert _confirmed(control, fleet) == [digest] * 3
 
-    # two waves; the control plane dies in the middle of the first
-    begun = campaign(control, "tiny-2", [{"size": 1, "gates": [LATENCY]}, {"gates": [LATENCY]}])
+
+def _second_in_two_waves_through_a_kill(control: ControlProcess, fleet: list[ScriptedDevice], digests: list[str], folder: Path) -> None:
+    """The control plane dies in the middle of the first wave, and goes on where it was."""
+    first, second, _ = digests
+    campaign(control, "tiny-2", [{"size": 1, "gates": [LATENCY]}, {"gates": [LATENCY]}])
     etags = [one.poll().headers["etag"] for one in fleet]
     assert control.kill() == -9
     control.start()
     for number, one in enumerate(fleet):
-        one.http = control.devices((tmp_path / f"{one.id}.crt", tmp_path / f"{one.id}.key"))
+        one.http = control.devices((folder / f"{one.id}.crt", folder / f"{one.id}.key"))
         assert one.poll(etags[number]).status == 304, "the same row gives the same bytes"
     assert [one.assignment()["components"][0]["sha256"] for one in fleet] == [second, first, first]
     fleet[0].install()
@@ -349,28 +368,23 @@ def test_two_releases_two_waves_a_restart_and_a_roll_back(tmp_path: Path) -> Non
         one.install()
     control.event("campaign_succeeded", release="tiny-2")
 
-    # a release that the gate stops: everybody exposed goes back to what he had
+
+def _third_is_stopped_and_taken_back(control: ControlProcess, fleet: list[ScriptedDevice], digests: list[str]) -> str:
+    """A gate fails: who was exposed goes back to what he had, the next wave is never offered anything. The campaign's id."""
+    _, second, third = digests
     begun = campaign(control, "tiny-3", [{"size": 2, "gates": [LATENCY]}, {}])
     fleet[0].install()
     fleet[1].install(us=50_000)
     control.event("campaign_moved", state="ROLLING_BACK")
     back = [one.assignment() for one in fleet[:2]]
     assert {(one["kind"], one["components"][0]["sha256"]) for one in back} == {("rollback", second)}
-    assert fleet[2].assignment()["components"][0]["sha256"] == second, "the second wave was never offered anything"
+    assert fleet[2].assignment()["components"][0]["sha256"] == second
     for one in fleet[:2]:
         one.install()
     control.event("campaign_rolled_back", release="tiny-3")
-    seen = view(control, begun.id)
-    assert [wave.state for wave in seen.waves] == ["FAILED", "PENDING"]
-    assert third not in {control.operators("GET", f"/v1/devices/{one.id}").json["confirmed_digest"] for one in fleet}
-
-    log = [EventView.model_validate(line) for line in control.events()]
-    assert first_broken(log) is None
-    edited = [line.model_copy(update={"actor": "nobody"}) if line.seq == 5 else line for line in log]
-    assert first_broken(edited) == 5
-    counted = [line.data["state"] for line in log if line.event == "execution_moved" and line.subject.startswith(begun.id)]
-    assert counted.count("CONFIRMED") == 4, "two installs and two roll backs, counted from the log"
-    assert control.stop() == 0
+    assert [wave.state for wave in view(control, begun.id).waves] == ["FAILED", "PENDING"]
+    assert third not in _confirmed(control, fleet)
+    return begun.id
 
 
 def test_late_and_unproven_reports_change_nothing(control: ControlProcess, device: ScriptedDevice) -> None:
@@ -401,7 +415,7 @@ def test_abort_takes_the_order_back(control: ControlProcess, device: ScriptedDev
     fence = view(control, begun.id).waves[0].executions[0].fence
     device.report(execution, canceled, fence=fence)
     assert view(control, begun.id).waves[0].executions[0].state is State.CANCELED
-    refused(control.operators("POST", f"/v1/campaigns/{begun.id}/abort"), 409, "CAMPAIGN_STATE")
+    check_refused(control.operators("POST", f"/v1/campaigns/{begun.id}/abort"), 409, "CAMPAIGN_STATE")
 
 
 def test_a_newer_campaign_replaces_an_older_one_that_has_not_begun(control: ControlProcess, device: ScriptedDevice) -> None:
@@ -423,13 +437,13 @@ def test_campaigns_that_cannot_work_are_refused(control: ControlProcess, device:
         return control.operators("POST", "/v1/campaigns", {"name": "roll", "release": release, "waves": waves})
 
     mine = {"devices": [device.id]}
-    refused(ask("tiny-99", mine), 409, "CAMPAIGN_NO_RELEASE")
-    refused(ask("tiny-16", mine), 409, "CAMPAIGN_NO_RELEASE")
-    refused(ask("tiny-15", mine, mine), 422, "CAMPAIGN_INVALID")
-    refused(ask("tiny-15", {"devices": ["dev-" + "a" * 26]}), 422, "CAMPAIGN_INVALID")
-    refused(ask("tiny-15", {}, {}), 422, "CAMPAIGN_INVALID")
-    refused(ask("tiny-15"), 422, "API_INVALID")
-    refused(control.operators("GET", "/v1/campaigns/none"), 404, "CAMPAIGN_UNKNOWN")
+    check_refused(ask("tiny-99", mine), 409, "CAMPAIGN_NO_RELEASE")
+    check_refused(ask("tiny-16", mine), 409, "CAMPAIGN_NO_RELEASE")
+    check_refused(ask("tiny-15", mine, mine), 422, "CAMPAIGN_INVALID")
+    check_refused(ask("tiny-15", {"devices": ["dev-" + "a" * 26]}), 422, "CAMPAIGN_INVALID")
+    check_refused(ask("tiny-15", {}, {}), 422, "CAMPAIGN_INVALID")
+    check_refused(ask("tiny-15"), 422, "API_INVALID")
+    check_refused(control.operators("GET", "/v1/campaigns/none"), 404, "CAMPAIGN_UNKNOWN")
 
 
 # -- the process
