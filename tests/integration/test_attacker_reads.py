@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,13 +72,13 @@ def loot(line: ReleaseLine) -> dict[str, str]:
     return {str(Path(path).relative_to(line.site.folder)): text for path, text in taken(line, "control")["read"].items()}
 
 
-def taken(line: ReleaseLine, role: str) -> dict[str, dict[str, str]]:
+def taken(line: ReleaseLine, role: str) -> dict[str, Any]:
     names = "\n".join(str(path) for path in line.site.folder.rglob("*") if path.is_file())
     walker = subprocess.run(
         [sys.executable, "-I", "-c", WALK, str(line.site.folder)], input=names, capture_output=True, text=True, check=True,
         user=UIDS[role], group=UIDS[role], extra_groups=[],
     )  # fmt: skip
-    found: dict[str, dict[str, str]] = json.loads(walker.stdout)
+    found: dict[str, Any] = json.loads(walker.stdout)
     assert found["uid"] == UIDS[role]
     return found
 

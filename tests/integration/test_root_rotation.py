@@ -15,7 +15,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root
-from tuf.ngclient import Updater
+from tuf.ngclient.updater import Updater
 
 from control_plane.ceremony import ceremony, roles
 from control_plane.ceremony.layout import Site

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import Metadata
-from tuf.ngclient import FetcherInterface, Updater
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
 
 from contracts.release import SignRelease
 from control_plane.signer.program import make_signer

@@ -9,7 +9,8 @@ from typing import Any
 import model_signing
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 
 from contracts.canonical import sha256_hex
 from contracts.errors import TrustError
@@ -17,6 +18,7 @@ from signatures import dsse, model_signature
 
 MODEL = b"the fp32 model"
 FILES = {"model.onnx": sha256_hex(MODEL)}
+FILES_METHOD = {"method": "files"}
 
 
 def key_pair(curve: ec.EllipticCurve | None = None) -> tuple[bytes, dict[str, str]]:
@@ -48,7 +50,7 @@ def refusal(bundle: bytes, files: dict[str, str], pins: dict[str, str]) -> str:
 def test_the_official_tool_verifies_what_we_sign(folder: Path, keys: tuple[bytes, dict[str, str]]) -> None:
     (folder / "public.pem").write_text(keys[1]["pin"])
     (folder / "model.sig").write_bytes(model_signature.sign(keys[0], FILES))
-    config = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=folder / "public.pem")
+    config = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=folder / "public.pem")  # type: ignore[no-untyped-call]
     config.verify(folder / "model", folder / "model.sig")
     (folder / "model" / "model.onnx").write_bytes(b"another")
     with pytest.raises(ValueError, match=r"model\.onnx"):
@@ -57,7 +59,7 @@ def test_the_official_tool_verifies_what_we_sign(folder: Path, keys: tuple[bytes
 
 def test_we_verify_what_the_official_tool_signs(folder: Path, keys: tuple[bytes, dict[str, str]]) -> None:
     (folder / "key.pem").write_bytes(keys[0])
-    model_signing.signing.Config().use_elliptic_key_signer(private_key=folder / "key.pem").sign(folder / "model", folder / "model.sig")
+    model_signing.signing.Config().use_elliptic_key_signer(private_key=folder / "key.pem").sign(folder / "model", folder / "model.sig")  # type: ignore[no-untyped-call]
     signed = (folder / "model.sig").read_bytes()
     model_signature.verify(signed, FILES, keys[1])
     assert "signed" in refusal(signed, {"model.onnx": sha256_hex(b"another")}, keys[1])
@@ -98,11 +100,9 @@ def resigned(keys: tuple[bytes, dict[str, str]], **changed: Any) -> bytes:
     """A bundle by the right key over a statement with fields changed."""
     statement = {**model_signature._statement(FILES, "model"), **changed}
     bundle = json.loads(model_signature.sign(keys[0], FILES))
-    private = model_signature.load_pem_private_key(keys[0], password=None)
+    private = load_pem_private_key(keys[0], password=None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
-    bundle["dsseEnvelope"] = dsse.wrap(
-        json.dumps(statement).encode(), "", lambda signed: private.sign(signed, ec.ECDSA(model_signature.SHA256()))
-    )
+    bundle["dsseEnvelope"] = dsse.wrap(json.dumps(statement).encode(), "", lambda signed: private.sign(signed, ec.ECDSA(SHA256())))
     return json.dumps(bundle).encode()
 
 
@@ -120,7 +120,7 @@ def resigned(keys: tuple[bytes, dict[str, str]], **changed: Any) -> bytes:
                 "resources": [{"name": "model.onnx", "algorithm": "blake2b", "digest": "00"}],
             }
         },
-        {"predicate": {"serialization": {"method": "files"}, "resources": [{"name": 7, "algorithm": "sha256", "digest": 7}]}},
+        {"predicate": {"serialization": FILES_METHOD, "resources": [{"name": 7, "algorithm": "sha256", "digest": 7}]}},
         {"predicate": None},
     ],
 )

@@ -10,10 +10,10 @@ import pytest
 from contracts.canonical import sha256_hex
 from contracts.errors import TrustError
 from contracts.manifest import MODEL_SIGNATURE, PROVENANCE
-from signatures import provenance
+from signatures import dsse, provenance
 from signatures.bundle import check_bundle
 from signatures.ed25519 import SigningKey
-from signatures.model_signature import pinned
+from signatures.model_signature import STATEMENT_TYPE, pinned
 from signatures.provenance import Provenance
 from tests.simulators.release_line import PROFILES, ReleaseLine
 
@@ -45,8 +45,8 @@ def test_another_key_is_refused_also_under_the_builders_name(line: ReleaseLine, 
 
 
 def test_another_predicate_by_the_builder_is_no_provenance(builder: SigningKey) -> None:
-    payload = json.dumps({"_type": provenance.STATEMENT_TYPE, "predicateType": "else", "subject": []}).encode()
-    envelope = provenance.dsse.wrap(payload, builder.key_id, lambda signed: builder.sign(b"", signed))
+    payload = json.dumps({"_type": STATEMENT_TYPE, "predicateType": "else", "subject": []}).encode()
+    envelope = dsse.wrap(payload, builder.key_id, lambda signed: builder.sign(b"", signed))
     with pytest.raises(ValueError, match="not SLSA"):
         provenance.verify(json.dumps(envelope).encode(), {builder.key_id: builder.public})
 
@@ -82,10 +82,11 @@ def test_a_built_bundles_papers_hold_together(papers: Papers) -> None:
 
 
 def test_a_member_that_the_builder_did_not_make_is_refused(papers: Papers) -> None:
-    members, *rest = papers
-    assert "model.qdq_cpu.onnx" in refused({**members, "model.qdq_cpu.onnx": "0" * 64}, *rest)
-    assert "extra.bin" in refused({**members, "extra.bin": "0" * 64}, *rest)
-    assert "golden_input.npy" in refused({name: digest for name, digest in members.items() if name != "golden_input.npy"}, *rest)
+    members, model_sig, made, keys = papers
+    fewer = {name: digest for name, digest in members.items() if name != "golden_input.npy"}
+    assert "model.qdq_cpu.onnx" in refused({**members, "model.qdq_cpu.onnx": "0" * 64}, model_sig, made, keys)
+    assert "extra.bin" in refused({**members, "extra.bin": "0" * 64}, model_sig, made, keys)
+    assert "golden_input.npy" in refused(fewer, model_sig, made, keys)
 
 
 def test_a_model_signature_for_another_fp32_model_is_refused(papers: Papers, builder: SigningKey) -> None:
