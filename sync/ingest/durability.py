@@ -6,6 +6,7 @@ not there; log entry and its folder after the commit and before any ack, or an a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +22,13 @@ class Durability(Protocol):
 
 
 class LocalDisk:
+    """fsync(2). The two calls are handed in so that a test can see that they really happen."""
+
+    def __init__(self, sync_file: Callable[[Path], None] = fsync_file, sync_folder: Callable[[Path], None] = fsync_folder) -> None:
+        self._sync_file, self._sync_folder = sync_file, sync_folder
+
     def file(self, path: Path) -> None:
-        fsync_file(path)
+        self._sync_file(path)
 
     def folder(self, path: Path) -> None:
-        fsync_folder(path)
+        self._sync_folder(path)

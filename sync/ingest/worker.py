@@ -55,7 +55,7 @@ class Worker:
         self._clock, self._status, self._limits = clock, status, limits
         self._log = Log("ingest")
         self._gathered: list[Batch] = []
-        self._parked: list[Batch] = []
+        self.parked: list[Batch] = []  # too early; tried again with each flush
         self._unacknowledged: list[mqtt.Message] = []
         self._began = 0.0  # when the oldest gathered batch came
 
@@ -76,7 +76,7 @@ class Worker:
     def flush(self) -> None:
         """Commit what was gathered, then acknowledge: devices first, the broker last."""
         gathered, self._gathered = self._gathered, []
-        outcome = self._sink.commit([*self._parked, *gathered])
+        outcome = self._sink.commit([*self.parked, *gathered])
         self._status.committed(outcome.committed)
         self._status.duplicates += len(outcome.duplicates)
         self._park(outcome.ahead)
@@ -126,13 +126,13 @@ class Worker:
 
     def _park(self, ahead: list[Batch]) -> None:
         """Keep the oldest numbers; what does not fit is dropped, its device sends it again."""
-        self._parked, size = [], 0
+        self.parked, size = [], 0
         for position, batch in enumerate(sorted(ahead, key=lambda each: each.seq)):
             size += len(batch.message)
             if size > self._limits.parked_bytes:
                 self._status.dropped(sorted(ahead, key=lambda each: each.seq)[position:])
                 return
-            self._parked.append(batch)
+            self.parked.append(batch)
 
     def _acknowledge(self, devices: Iterable[str]) -> None:
         for device in sorted(devices):
