@@ -13,14 +13,16 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pytest
 import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -77,6 +79,31 @@ class Http:
         self._pool.clear()
 
 
+class NotifySocket:
+    """The supervisor's end of sd_notify: it must be read for as long as the program lives."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self.address = f"{self._folder.name}/notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        self.ready = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while message := self._socket.recv(4096):
+            if b"READY=1" in message or b"STOPPING=1" in message:
+                self.ready.set()
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self.address)
+        self._thread.join(5)
+        self._socket.close()
+        self._folder.cleanup()
+
+
 class ControlProcess:
     """`python -m control_plane` as a child; its folders live under `folder` and outlast it."""
 
@@ -102,32 +129,17 @@ class ControlProcess:
         self.config.write_text(
             "".join(f"{key} = {json.dumps(value if isinstance(value, int | float) else str(value))}\n" for key, value in values.items())
         )
-        with self._told_when_ready() as (address, wait), (self.folder / "control.log").open("ab") as log:
+        self._supervisor = NotifySocket()
+        with (self.folder / "control.log").open("ab") as log:
             command = [sys.executable, "-m", "control_plane", "--config", str(self.config)]
-            self._process = subprocess.Popen(command, cwd=REPO, stderr=log, env={**os.environ, "NOTIFY_SOCKET": address})
-            wait()
+            environment = {**os.environ, "NOTIFY_SOCKET": self._supervisor.address}
+            self._process = subprocess.Popen(command, cwd=REPO, stderr=log, env=environment)
+        assert self._supervisor.ready.wait(START_S), (self.folder / "control.log").read_text()[-3000:]
         self.ports: dict[str, int] = json.loads((self.folder / "run/control.ports.json").read_text())
         token = self.site.folder.joinpath("control/keys/operator.token").read_text().strip()
         self.operators = self._client(Http(f"http://127.0.0.1:{self.ports['operators']}", headers={"Authorization": f"Bearer {token}"}))
         self.enrolment = self._client(Http(f"https://localhost:{self.ports['enrolment']}", self.ca))
         return self
-
-    @contextmanager
-    def _told_when_ready(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """A notify socket, as the supervisor's: its address, and a wait for READY=1."""
-        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            address = f"{folder}/notify"
-            notify.bind(address)
-            notify.settimeout(START_S)
-
-            def wait() -> None:
-                try:
-                    while b"READY=1" not in (message := notify.recv(4096)):
-                        assert b"STOPPING" not in message, (self.folder / "control.log").read_text()[-3000:]
-                except TimeoutError:
-                    raise AssertionError((self.folder / "control.log").read_text()[-3000:]) from None
-
-            yield address, wait
 
     def _client(self, client: Http) -> Http:
         self._clients.append(client)
@@ -148,6 +160,7 @@ class ControlProcess:
             return 0
         getattr(self._process, how)()
         status, self._process = self._process.wait(20), None
+        self._supervisor.close()
         return status
 
     def devices(self, identity: tuple[Path, Path] | None) -> Http:
@@ -280,3 +293,17 @@ def store(folder: Path, name: str, certificate_pem: str, key: Any) -> tuple[Path
     paths[0].write_text(certificate_pem)
     paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return paths
+
+
+def check_refused(answer: Answer, status: int, code: str) -> None:
+    assert (answer.status, answer.code) == (status, code), answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["remedy"]
+
+
+@pytest.fixture(scope="module", name="control")
+def running_control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlProcess]:
+    """One process for the tests of a module."""
+    running = ControlProcess(tmp_path_factory.mktemp("control"), poll_interval_s=7).start()
+    yield running
+    assert running.stop() == 0, "SIGTERM ends it cleanly"

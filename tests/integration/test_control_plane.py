@@ -7,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,6 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from contracts.assignment import Assignment
 from contracts.enrolment import EnrolmentAnswer
 from contracts.ids import DEVICE_ID, device_urn, service_urn
-from contracts.operator import CampaignView, EventView
-from contracts.states import State
-from control_plane.store.events import first_broken
 from tests.integration.control_process import (
     REPO,
     Answer,
@@ -34,29 +30,19 @@ from tests.integration.control_process import (
     Http,
     ScriptedDevice,
     batch_key,
+    check_refused,
     csr,
     enrolment_request,
+    running_control,
     store,
 )  # fmt: skip
-from tests.simulators.bundle_bytes import make_bundle
 
-
-@pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlProcess]:
-    running = ControlProcess(tmp_path_factory.mktemp("control"), poll_interval_s=7).start()
-    yield running
-    assert running.stop() == 0, "SIGTERM ends it cleanly"
+control = running_control
 
 
 @pytest.fixture
 def device(control: ControlProcess, tmp_path: Path) -> ScriptedDevice:
     return ScriptedDevice.enrol(control, tmp_path)
-
-
-def check_refused(answer: Answer, status: int, code: str) -> None:
-    assert (answer.status, answer.code) == (status, code), answer.body
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json["remedy"]
 
 
 # -- enrolment
@@ -299,151 +285,6 @@ def test_reports_of_unknown_kind_or_for_another_device_are_refused(control: Cont
 
 def test_a_body_beyond_the_limit_is_refused(control: ControlProcess, device: ScriptedDevice) -> None:
     check_refused(device.http("POST", "/device/v1/reports", b"x" * (4 * 1024 * 1024 + 1)), 413, "API_TOO_LARGE")
-
-
-# -- campaigns
-
-
-def campaign(control: ControlProcess, release: str, waves: list[dict[str, Any]], **more: Any) -> CampaignView:
-    answer = control.operators("POST", "/v1/campaigns", {"name": "roll", "release": release, "waves": waves, **more})
-    assert answer.status == 201, answer.body
-    return CampaignView.model_validate_json(answer.body)
-
-
-def view(control: ControlProcess, campaign_id: str) -> CampaignView:
-    return CampaignView.model_validate_json(control.operators("GET", f"/v1/campaigns/{campaign_id}").body)
-
-
-LATENCY = {"metric": "latency_p95_us", "limit": 20_000, "min_samples": 100}
-AGREEMENT = {"metric": "agreement", "limit": 0.1, "min_samples": 10}
-
-
-def test_two_releases_two_waves_a_restart_and_a_roll_back(tmp_path: Path) -> None:
-    control = ControlProcess(tmp_path).start()
-    fleet = sorted((ScriptedDevice.enrol(control, tmp_path) for _ in range(3)), key=lambda one: one.id)
-    digests = [control.sign(make_bundle(number), f"tiny-{number}") for number in (1, 2, 3)]
-    _first_model_everywhere(control, fleet, digests[0])
-    _second_in_two_waves_through_a_kill(control, fleet, digests, tmp_path)
-    stopped = _third_is_stopped_and_taken_back(control, fleet, digests)
-
-    log = [EventView.model_validate(line) for line in control.events()]
-    assert first_broken(log) is None
-    edited = [line.model_copy(update={"actor": "nobody"}) if line.seq == 5 else line for line in log]
-    assert first_broken(edited) == 5
-    counted = [line.data["state"] for line in log if line.event == "execution_moved" and line.subject.startswith(stopped)]
-    assert counted.count("CONFIRMED") == 4, "two installs and two roll backs, counted from the log"
-    assert control.stop() == 0
-
-
-def _confirmed(control: ControlProcess, fleet: list[ScriptedDevice]) -> list[str]:
-    return [control.operators("GET", f"/v1/devices/{one.id}").json["confirmed_digest"] for one in fleet]
-
-
-def _first_model_everywhere(control: ControlProcess, fleet: list[ScriptedDevice], digest: str) -> None:
-    """Gates on an incumbent do not apply, absolute ones do."""
-    begun = campaign(control, "tiny-1", [{"gates": [LATENCY, AGREEMENT]}], shadow_pairs=10)
-    for one in fleet:
-        assert one.install()["activate"] is True
-    control.event("campaign_succeeded", release="tiny-1")
-    assert {gate.metric: gate.verdict for gate in view(control, begun.id).waves[0].gates} == {
-        "install_success": "passed", "latency_p95_us": "passed", "agreement": "not_applicable",
-    }  # fmt: skip
-    assert _confirmed(control, fleet) == [digest] * 3
-
-
-def _second_in_two_waves_through_a_kill(control: ControlProcess, fleet: list[ScriptedDevice], digests: list[str], folder: Path) -> None:
-    """The control plane dies in the middle of the first wave, and goes on where it was."""
-    first, second, _ = digests
-    campaign(control, "tiny-2", [{"size": 1, "gates": [LATENCY]}, {"gates": [LATENCY]}])
-    etags = [one.poll().headers["etag"] for one in fleet]
-    assert control.kill() == -9
-    control.start()
-    for number, one in enumerate(fleet):
-        one.http = control.devices((folder / f"{one.id}.crt", folder / f"{one.id}.key"))
-        assert one.poll(etags[number]).status == 304, "the same row gives the same bytes"
-    assert [one.assignment()["components"][0]["sha256"] for one in fleet] == [second, first, first]
-    fleet[0].install()
-    control.event("wave_moved", wave=2, state="OPEN")
-    for one in fleet[1:]:
-        one.install()
-    control.event("campaign_succeeded", release="tiny-2")
-
-
-def _third_is_stopped_and_taken_back(control: ControlProcess, fleet: list[ScriptedDevice], digests: list[str]) -> str:
-    """A gate fails: who was exposed goes back to what he had, the next wave is never offered anything. The campaign's id."""
-    _, second, third = digests
-    begun = campaign(control, "tiny-3", [{"size": 2, "gates": [LATENCY]}, {}])
-    fleet[0].install()
-    fleet[1].install(us=50_000)
-    control.event("campaign_moved", state="ROLLING_BACK")
-    back = [one.assignment() for one in fleet[:2]]
-    assert {(one["kind"], one["components"][0]["sha256"]) for one in back} == {("rollback", second)}
-    assert fleet[2].assignment()["components"][0]["sha256"] == second
-    for one in fleet[:2]:
-        one.install()
-    control.event("campaign_rolled_back", release="tiny-3")
-    assert [wave.state for wave in view(control, begun.id).waves] == ["FAILED", "PENDING"]
-    assert third not in _confirmed(control, fleet)
-    return begun.id
-
-
-def test_late_and_unproven_reports_change_nothing(control: ControlProcess, device: ScriptedDevice) -> None:
-    digest = control.sign(make_bundle(11), "tiny-11")
-    begun = campaign(control, "tiny-11", [{"devices": [device.id]}])
-    order = device.assignment()
-    execution, fence = order["execution"], order["fence"]
-    liar = {"kind": "transition", "state": "CONFIRMED", "bundle_digest": "f" * 64}
-    assert device.report(execution, liar, fence=fence).json == {"accepted": {execution: 1}}
-    assert device.report(execution, {"kind": "transition", "state": "CONFIRMED", "bundle_digest": digest}, fence=fence - 1).status == 200
-    assert view(control, begun.id).waves[0].executions[0].state is State.OFFERED
-    device.install()
-    control.event("campaign_succeeded", release="tiny-11")
-    late = {"kind": "transition", "state": "DOWNLOADING"}
-    assert device.report(execution, late, fence=fence).status == 200
-    seen = view(control, begun.id)
-    assert (seen.state, seen.waves[0].executions[0].state) == ("SUCCEEDED", State.CONFIRMED)
-
-
-def test_abort_takes_the_order_back(control: ControlProcess, device: ScriptedDevice) -> None:
-    control.sign(make_bundle(12), "tiny-12")
-    begun = campaign(control, "tiny-12", [{"devices": [device.id]}])
-    execution = device.assignment()["execution"]
-    assert control.operators("POST", f"/v1/campaigns/{begun.id}/abort").json["state"] == "ABORTED"
-    order = device.assignment()
-    assert (order["kind"], order["execution"]) == ("none", "")
-    canceled = {"kind": "transition", "state": "CANCELED"}
-    fence = view(control, begun.id).waves[0].executions[0].fence
-    device.report(execution, canceled, fence=fence)
-    assert view(control, begun.id).waves[0].executions[0].state is State.CANCELED
-    check_refused(control.operators("POST", f"/v1/campaigns/{begun.id}/abort"), 409, "CAMPAIGN_STATE")
-
-
-def test_a_newer_campaign_replaces_an_older_one_that_has_not_begun(control: ControlProcess, device: ScriptedDevice) -> None:
-    control.sign(make_bundle(13), "tiny-13")
-    digest = control.sign(make_bundle(14), "tiny-14")
-    older = campaign(control, "tiny-13", [{"devices": [device.id]}], on_failure="pause")
-    campaign(control, "tiny-14", [{"devices": [device.id]}])
-    assert device.assignment()["components"][0]["sha256"] == digest
-    assert view(control, older.id).waves[0].executions[0].state is State.SUPERSEDED
-    device.install()
-    control.event("campaign_succeeded", release="tiny-14")
-
-
-def test_campaigns_that_cannot_work_are_refused(control: ControlProcess, device: ScriptedDevice) -> None:
-    control.sign(make_bundle(15), "tiny-15")
-    control.sign(make_bundle(16, profile="arm64-cpu"), "tiny-16")
-
-    def ask(release: str, *waves: dict[str, Any]) -> Answer:
-        return control.operators("POST", "/v1/campaigns", {"name": "roll", "release": release, "waves": waves})
-
-    mine = {"devices": [device.id]}
-    check_refused(ask("tiny-99", mine), 409, "CAMPAIGN_NO_RELEASE")
-    check_refused(ask("tiny-16", mine), 409, "CAMPAIGN_NO_RELEASE")
-    check_refused(ask("tiny-15", mine, mine), 422, "CAMPAIGN_INVALID")
-    check_refused(ask("tiny-15", {"devices": ["dev-" + "a" * 26]}), 422, "CAMPAIGN_INVALID")
-    check_refused(ask("tiny-15", {}, {}), 422, "CAMPAIGN_INVALID")
-    check_refused(ask("tiny-15"), 422, "API_INVALID")
-    check_refused(control.operators("GET", "/v1/campaigns/none"), 404, "CAMPAIGN_UNKNOWN")
 
 
 # -- the process
