@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from contracts.errors import RejectedError, SkerryError, TransientError, TrustError
 from control_plane.adapters.blobs import BlobStore
-from control_plane.adapters.mlflow_registry import MlflowRegistry
 from control_plane.adapters.signer_client import SignerClient
 from control_plane.config import ControlConfig
 from control_plane.services import releases as release_cases
 from control_plane.services.models import Models
 from control_plane.services.models_crown import Crown
+from control_plane.services.models_later import OpenedLater
 from control_plane.services.models_port import ModelRegistry
 from control_plane.services.releases import Approvers
 from control_plane.services.releases_open import Building
@@ -45,8 +45,8 @@ class RegistryPart:
 
     @classmethod
     def open(cls, config: ControlConfig, units: Units, blobs: BlobStore, clock: Clock) -> RegistryPart:
-        """Blocks while the registry makes its schema (3 s the first time)."""
-        registry = _registry(config)
+        """Quick: the registry itself (5 s the first time) is opened by the loop's first pass, or by an earlier request."""
+        registry = OpenedLater(lambda: _open_registry(config))
         models = Models(registry, units, blobs, Building(config.build_profiles, max(1, config.security_epoch_floor)))
         keys = tuple(bytes.fromhex(path.read_text().strip()) for path in sorted(config.public_dir.glob(APPROVER_FILES)))
         tracing = Tracing(blobs, registry, config.image_repo_dir)
@@ -126,7 +126,9 @@ class _Waits:
             log.alarm("registry_waits", step=name, code=failed.code, detail=str(failed))
 
 
-def _registry(config: ControlConfig) -> ModelRegistry:
+def _open_registry(config: ControlConfig) -> ModelRegistry:
+    from control_plane.adapters.mlflow_registry import MlflowRegistry  # noqa: PLC0415 - two seconds that no device should wait for
+
     if config.registry_url:
         return MlflowRegistry.server(config.registry_url)
     return MlflowRegistry.embedded(config.registry_file, config.registry_artifacts)

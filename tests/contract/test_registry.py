@@ -11,6 +11,7 @@ import pytest
 from contracts.errors import SkerryError
 from contracts.release import ModelRegistration
 from control_plane.adapters.mlflow_registry import MlflowRegistry
+from control_plane.services.models_later import OpenedLater
 from control_plane.services.models_port import ModelRegistry
 from tests.simulators.registry import SimulatedRegistry
 
@@ -42,10 +43,12 @@ def mlflow(folder: Path) -> Iterator[MlflowRegistry]:
     registry.close()
 
 
-@pytest.fixture(params=["simulated", "mlflow"])
+@pytest.fixture(params=["simulated", "opened later", "mlflow"])
 def registry(request: pytest.FixtureRequest) -> ModelRegistry:
-    found: ModelRegistry = SimulatedRegistry() if request.param == "simulated" else request.getfixturevalue("mlflow")
-    return found
+    if request.param == "mlflow":
+        found: ModelRegistry = request.getfixturevalue("mlflow")
+        return found
+    return SimulatedRegistry() if request.param == "simulated" else OpenedLater(SimulatedRegistry)
 
 
 @pytest.fixture
@@ -126,3 +129,20 @@ def test_opening_the_file_again_finds_everything(mlflow: MlflowRegistry, folder:
 def test_nothing_is_pickled_and_no_model_bytes_enter(mlflow: MlflowRegistry, folder: Path, name: str) -> None:
     mlflow.register(name, registration())
     assert {path.name for path in (folder / "artifacts").rglob("*") if path.is_file()} == {"registration.json"}
+
+
+def test_what_is_opened_later_is_opened_once_and_closed_only_if_opened() -> None:
+    made: list[SimulatedRegistry] = []
+
+    def make() -> SimulatedRegistry:
+        made.append(SimulatedRegistry())
+        return made[-1]
+
+    never = OpenedLater(make)
+    never.close()
+    assert made == []
+    later = OpenedLater(make)
+    later.names()
+    later.names()
+    later.close()
+    assert [registry.log for registry in made] == [["names", "names", "close"]]
