@@ -62,10 +62,15 @@ class Works:
 
     async def restore(self, record: Record) -> None:
         """At start, before any contact with the world: the live model, re-hashed, answers frames again (promise P2)."""
-        if record.live:
+        if not record.live:
+            return
+        warm = asyncio.ensure_future(self._pipeline.route(None, None))  # its process starts while the worker loads
+        try:
             await asyncio.to_thread(self._slots.verify, record.live)
             await self._load(record.live)
-            await self._route(record.live, "")
+        finally:
+            await warm
+        await self._route(record.live, "")
 
     # -- one per state
 
