@@ -81,9 +81,10 @@ def allowed_of(site: LocalSite, name: str, log: Path) -> Allowed:
 
 
 async def _memory(story: Story) -> None:
-    """Once the youngest agent has run for a minute."""
+    """Once all agents have been in the story for a minute (the one that was killed has run for less)."""
     async with story.proving("g", "memory after a minute", MEMORY_S, ["agent-1"]) as proof:
-        started_s = max(event.mono_s for event in story.supervisor.events if event.what == "ready" and event.name in AGENTS)
+        ready = [event for event in story.supervisor.events if event.what == "ready" and event.name in AGENTS]
+        started_s = max(next(event.mono_s for event in ready if event.name == name) for name in AGENTS)
         await story.until_mono(started_s + STEADY_S)
         for name, process in _processes(story):
             size = proc.memory(process.pid)
