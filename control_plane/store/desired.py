@@ -67,12 +67,13 @@ def reissue(session: Session, device: str, seen_version: int, now: datetime) -> 
 
 
 def _issue(session: Session, row: DesiredRow, revision: int, now: datetime) -> None:
+    device = row.device  # cannot be read any more once the flush has failed
     row.issued_utc, row.revision = now, revision
     row.director_version = counters.after(row.director_version, now)
     try:
         session.flush()
     except StaleDataError as lost:
-        raise error("API_CONFLICT", row.device, "another replica changed its desired state") from lost
+        raise error("API_CONFLICT", device, "another replica changed its desired state") from lost
 
 
 def revision(session: Session) -> int:
