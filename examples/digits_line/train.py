@@ -2,7 +2,7 @@
 
     v1  one rendering of each training original                  about 93.7 % of the held-out frames are right
     v2  six renderings                                           about 97.8 %
-    v3  six renderings, one mislabelled batch, 20 wide pairs     about 68 %, and sixty times slower
+    v3  six renderings, one mislabelled batch, 20 wide pairs     about 68 %, and tens of times slower
 
 v3 is a release that should never have been made, for reasons that happen: somebody swapped labels, and the network grew.
 """
