@@ -36,8 +36,8 @@ def figures() -> list[dict[str, Any]]:
 
 def _measure(folder: Path, name: str, channels: int, layers: int, calls: int) -> list[dict[str, Any]]:
     digest, slot, manifest = _slot(folder, channels, layers)
-    bare_us, arena_us = asyncio.run(_alternate(digest, slot, manifest, calls))
-    lines = []
+    bare_us, arena_us, compute_us = asyncio.run(_alternate(digest, slot, manifest, calls))
+    lines = [_figure(f"{name}, worker compute p50", float(np.median(compute_us)), "us", against=f"{np.median(bare_us):.0f} us bare")]
     for percent, goal in ((50, P50_GOAL_US), (99, P99_GOAL_US)):
         bare, arena = (float(np.percentile(values, percent)) for values in (bare_us, arena_us))
         lines.append(_figure(f"{name}, bare loop p{percent}", bare, "us"))
@@ -61,7 +61,7 @@ def _figure(name: str, value: float, unit: str, goal: float | None = None, again
     }
 
 
-async def _alternate(digest: str, slot: Path, manifest: Manifest, calls: int) -> tuple[list[float], list[float]]:
+async def _alternate(digest: str, slot: Path, manifest: Manifest, calls: int) -> tuple[list[float], list[float], list[float]]:
     host = WorkerHost(sys.executable, slot.parent / "run")
     try:
         await host.load(digest, slot, manifest)
@@ -69,7 +69,12 @@ async def _alternate(digest: str, slot: Path, manifest: Manifest, calls: int) ->
         memfd, request_fd, response_fd = (os.dup(number) for number in descriptors)
         client = Client(route["arena"], route["input"], route["output"], (memfd, request_fd, response_fd))
         values = np.load(slot / "golden_input.npy")[:1]
-        bare, through = _bare(slot, manifest, values), lambda: client.infer(values, 5.0)
+        computed: list[float] = []
+
+        def through() -> None:
+            computed.append(client.infer(values, 5.0).compute_us)
+
+        bare = _bare(slot, manifest, values)
         times: tuple[list[float], list[float]] = ([], [])
         for call in (bare, through):
             _time(call, WARM_UP)
@@ -77,7 +82,7 @@ async def _alternate(digest: str, slot: Path, manifest: Manifest, calls: int) ->
             for call, kept in zip((bare, through), times, strict=True):
                 kept.extend(_time(call, calls))
         client.close()
-        return times
+        return (*times, computed[WARM_UP:])
     finally:
         await host.close()
 

@@ -16,7 +16,8 @@ from contracts.manifest import Manifest
 from edge_agent.inference.child import CODE_ROOT
 from edge_agent.inference.client import Client
 from edge_agent.inference.host import WorkerHost
-from tests.simulators.bundles import fake_slot, golden_inputs, onnx_slot
+from tests.simulators.bundles import fake_slot, golden_inputs
+from tests.simulators.onnx_bundles import onnx_slot
 
 CLEAN = [
     "processing",

@@ -1,4 +1,7 @@
-"""Small real bundles on disk: a slot folder with manifest, members and golden vectors, for ONNX Runtime or the fake backend."""
+"""Small bundles on disk: a slot folder with manifest, members and golden vectors.
+
+Here for the fake backend; onnx_bundles.py has real models.
+"""
 
 from __future__ import annotations
 
@@ -32,35 +35,8 @@ def golden_inputs(count: int = 8, seed: int = 7) -> Any:
     return np.random.default_rng(seed).standard_normal((count, *INPUT_SHAPE[1:])).astype(np.float32)
 
 
-def weights(seed: int = 3) -> Any:
-    return np.random.default_rng(seed).standard_normal((SIDE * SIDE, CLASSES)).astype(np.float32)
-
-
-def onnx_model(matrix: Any) -> bytes:
-    """Flatten and one Gemm: logits."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["logits"])],
-        "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, SIDE, SIDE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", CLASSES])],
-        [numpy_helper.from_array(matrix, "w")],
-    )
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
-def onnx_slot(root: Path, seed: int = 3, **changes: Any) -> tuple[str, Path, Manifest]:
-    """(digest, slot folder, manifest) of a bundle whose model is a seeded linear one."""
-    matrix, inputs = weights(seed), golden_inputs()
-    outputs = inputs.reshape(len(inputs), -1) @ matrix
-    return write_slot(root, "onnxruntime", "model.onnx", onnx_model(matrix), (inputs, outputs), changes)
-
-
 def fake_slot(root: Path, *faults: dict[str, Any], **changes: Any) -> tuple[str, Path, Manifest]:
-    """The same with the fake backend and its `faults`."""
+    """(digest, slot folder, manifest) of a bundle for the fake backend, with its `faults`."""
     inputs = golden_inputs()
     outputs = np.concatenate([fake.expected(one[None], OUTPUT_SHAPE) for one in inputs]).astype(np.float32)
     return write_slot(root, "fake", "model.json", json.dumps({"faults": faults}).encode(), (inputs, outputs), changes)
