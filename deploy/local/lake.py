@@ -57,21 +57,23 @@ def longest_pause(mono_us: Iterable[int], from_us: int, to_us: int) -> dict[str,
 
 
 def _count(options: argparse.Namespace) -> dict[str, int]:
-    return {path.name: _table(path).to_pyarrow_table(columns=["seq"]).num_rows for path in _tables(options.lake, "*")}
+    return {path.name: _read(path, ["seq"]).num_rows for path in _tables(options.lake, "*")}
 
 
 def _bronze(lake: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    return [row for path in _tables(lake, "bronze_*") for row in _table(path).to_pyarrow_table(columns=list(columns)).to_pylist()]
+    return [row for path in _tables(lake, "bronze_*") for row in _read(path, columns).to_pylist()]
 
 
 def _tables(lake: Path, pattern: str) -> list[Path]:
     return sorted(path for path in lake.glob(pattern) if (path / "_delta_log").is_dir())
 
 
-def _table(path: Path) -> Any:
-    from deltalake import DeltaTable  # noqa: PLC0415  # only who reads the lake needs it
+def _read(path: Path, columns: Sequence[str]) -> Any:
+    """By Arrow's own file system: through delta-rs's, which is Python, reading threads may outlive the interpreter and abort it."""
+    from deltalake import DeltaTable  # noqa: PLC0415  # only who reads the lake needs these
+    from pyarrow import fs  # noqa: PLC0415
 
-    return DeltaTable(str(path))
+    return DeltaTable(str(path)).to_pyarrow_table(columns=list(columns), filesystem=fs.SubTreeFileSystem(str(path), fs.LocalFileSystem()))
 
 
 ACTS = {"pick": _pick, "pauses": _pauses, "count": _count}

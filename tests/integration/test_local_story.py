@@ -170,7 +170,7 @@ def test_an_installation_that_fails_says_what_the_installer_said(tmp_path: Path)
     for name in PACKAGES:
         (tmp_path / "source" / name).mkdir(parents=True)
     (tmp_path / "source" / "pyproject.toml").write_text("[project]\nname = 'no version'\n")
-    with pytest.raises(LocalFaultError, match="must contain .*version") as failed:
+    with pytest.raises(LocalFaultError, match=r"must contain .*version") as failed:
         asyncio.run(install(tmp_path / "source", tmp_path / "opt"))
     assert failed.value.code == "SETUP_INSTALL"
 

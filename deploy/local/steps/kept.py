@@ -5,7 +5,8 @@ from __future__ import annotations
 from deploy.local.site import AGENTS, PROGRAMS
 from deploy.local.story import Story
 
-QUERY = "from deltalake import DeltaTable; t = DeltaTable('{table}'); print(t.version(), t.to_pyarrow_table().num_rows)"
+QUERY = "from deltalake import DeltaTable, QueryBuilder as Q; print(Q().register('t', DeltaTable('{table}')).execute('{sql}').read_all())"
+SQL = "select device_id, bundle_digest, count(*) as predictions, avg(score) as score from t group by 1, 2"
 
 
 async def frames_again(story: Story) -> None:
@@ -27,7 +28,7 @@ All of it is running below {site.root}. Ctrl-C stops everything.
   CLI              SKERRY_URL={site.url} SKERRY_TOKEN_FILE={site.token("operator")} {site.bin("skerry")} status
   model registry   MLflow's own file, opened by skerry-control: {site.state("control") / "registry.db"}
   Delta table      {table}
-    query          {site.bin("python")} -c "{QUERY.format(table=table)}"
+    query          {site.bin("python")} -c "{QUERY.format(table=table, sql=SQL)}"
   broker           mosquitto on 127.0.0.1:{site.ports.mqtt} (TLS 1.3, client certificates); a packaged mosquitto service is left as found
   logs
 {logs}
