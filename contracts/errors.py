@@ -133,7 +133,7 @@ CODES: dict[str, Code] = {
     "OUTBOX_FULL": Code(_T, "the lane's byte budget is used up", "rows are refused and counted until the link is back"),
     "OUTBOX_SCHEMA": Code(_R, "rows do not fit the signed feature schema", "mend the pipeline or the schema"),
     "OUTBOX_TOO_LARGE": Code(_R, "a batch is larger than the limit", "send fewer rows in one request"),
-    "OUTBOX_DISK": Code(_L, "the outbox's disk does not take writes", "look at the disk: free space, file system errors; rows are refused and counted"),
+    "OUTBOX_DISK": Code(_L, "the outbox's disk does not take writes", "look at the disk: space, errors; rows are refused and counted"),
     "ACK_SIGNATURE": Code(_X, "the ack is not signed by a pinned key", "alarm: forged, or the key was not rotated in"),
     "ACK_DEVICE": Code(_X, "the ack names another device", "alarm: replayed or misrouted"),
     "ACK_BEYOND_SENT": Code(_X, "the ack confirms more than was sent", "alarm: forged"),

@@ -1,4 +1,7 @@
-"""A real mosquitto for tests: TLS 1.3, client certificates as identity, the ACL of contracts/topics.py. It can be killed and started again."""
+"""A real mosquitto for tests: TLS 1.3, client certificates as identity, the ACL of contracts/topics.py.
+
+It can be killed and started again.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from contracts.manifest import MODEL_SIGNATURE, PROVENANCE
 from edge_agent.adapters.control_socket import ask
 from signatures import model_signature, provenance
 from signatures.ed25519 import SigningKey
-from tests.simulators import bundles
+from tests.simulators import bundles, onnx_bundles
 from tests.simulators.bundle_bytes import BundleBytes, make_bundle, member
 from tests.simulators.director import DEVICE, Cloud
 
@@ -35,10 +35,10 @@ REPO = Path(__file__).parents[2]
 
 def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> BundleBytes:
     """A linear ONNX model with golden vectors, signed by the site's training key and builder."""
-    matrix, inputs = bundles.weights(seed), bundles.golden_inputs()
+    matrix, inputs = onnx_bundles.weights(seed), bundles.golden_inputs()
     schema = {"family": "digits", "columns": bundles.COLUMNS}
     files = {
-        **make_bundle(number).members, "model.onnx": bundles.onnx_model(matrix), "processing.json": json.dumps(bundles.PROCESSING).encode(),
+        **make_bundle(number).members, "model.onnx": onnx_bundles.onnx_model(matrix), "processing.json": json.dumps(bundles.PROCESSING).encode(),
         "feature_schema.json": json.dumps(schema).encode(), "golden_input.npy": _npy(inputs),
         "golden_output.npy": _npy(inputs.reshape(len(inputs), -1) @ matrix),
     }  # fmt: skip
