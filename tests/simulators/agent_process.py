@@ -38,10 +38,13 @@ def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> Bun
     matrix, inputs = onnx_bundles.weights(seed), bundles.golden_inputs()
     schema = {"family": "digits", "columns": bundles.COLUMNS}
     files = {
-        **make_bundle(number).members, "model.onnx": onnx_bundles.onnx_model(matrix), "processing.json": json.dumps(bundles.PROCESSING).encode(),
-        "feature_schema.json": json.dumps(schema).encode(), "golden_input.npy": _npy(inputs),
+        **make_bundle(number).members,
+        "model.onnx": onnx_bundles.onnx_model(matrix),
+        "processing.json": json.dumps(bundles.PROCESSING).encode(),
+        "feature_schema.json": json.dumps(schema).encode(),
+        "golden_input.npy": _npy(inputs),
         "golden_output.npy": _npy(inputs.reshape(len(inputs), -1) @ matrix),
-    }  # fmt: skip
+    }
     fp32 = sha256_hex(files["model.onnx"])
     files[MODEL_SIGNATURE] = model_signature.sign(cloud.site.read("trainer/model-signing.pem"), {model_signature.SIGNED_FILE: fp32})
     subjects = {name: sha256_hex(data) for name, data in files.items() if name != PROVENANCE}
