@@ -187,6 +187,7 @@ CODES: dict[str, Code] = {
     "API_NOT_FOUND": Code(_R, "no such thing", "check the id"),
     "API_INVALID": Code(_R, "the request is not valid", "mend the field that is named"),
     "API_CONFLICT": Code(_R, "the thing changed meanwhile or exists already", "read it again"),
+    "API_PRECONDITION": Code(_R, "the thing is no longer at the revision that If-Match names", "read it again, then decide again"),
     "API_TOO_LARGE": Code(_R, "the body is larger than the route's limit", "send less"),
     "API_DIGEST": Code(_R, "the body's sha256 is not the one in the path", "send the bytes again"),
     "API_UNREACHABLE": Code(_T, "the control plane does not answer", "is it running? skerry --url"),

@@ -1,7 +1,7 @@
 """The operators' API (`/v1`, 127.0.0.1:8484, bearer token): bodies shared by control_plane/api and the CLI.
 
 GET    /v1/status                                  counts, versions, what waits for what
-PUT    /v1/blobs/{sha256}          GET the same    bytes, at most 256 MiB
+PUT/GET/HEAD /v1/blobs/{sha256}                    bytes, at most 256 MiB
 POST   /v1/models/{name}/versions                  ModelRegistration -> ModelVersion
 GET    /v1/models  /v1/models/{name}  /v1/models/{name}/versions/{v}
 PUT    /v1/models/{name}/aliases/{alias}           {version}: moving `candidate` starts a build
@@ -9,10 +9,11 @@ GET    /v1/releases  /v1/releases/{id}             ReleaseView: BUILDING, BUILT,
 POST   /v1/releases/{id}/approval                  Approval -> signs through skerry-signer
 POST   /v1/enrolment-tokens                        TokenRequest -> {token}
 GET    /v1/devices  /v1/devices/{id}               DeviceView
-POST   /v1/devices/{id}/revoke
+POST   /v1/devices/{id}/approve                    let in who enrolled without pre-registration -> DeviceView
+POST   /v1/devices/{id}/revoke                     decommission, for good -> DeviceView
 POST   /v1/campaigns                               CampaignRequest -> CampaignView
-GET    /v1/campaigns  /v1/campaigns/{id}
-POST   /v1/campaigns/{id}/abort
+GET    /v1/campaigns  /v1/campaigns/{id}           the ETag of one campaign is its revision
+POST   /v1/campaigns/{id}/pause  /v1/campaigns/{id}/resume  /v1/campaigns/{id}/abort       -> CampaignView; If-Match is honoured
 GET    /v1/events?after=N&limit=M&wait_s=S         append-only log, long poll; EventView list
 GET    /v1/trace/{bundle_digest}                   Trace: bundle -> model version -> run -> data, each hop from its own store
 GET    /v1/keys                                    expiry of every role and certificate
@@ -24,7 +25,8 @@ GET    /internal/v1/builds/next    POST /internal/v1/builds/{id}/result      (bu
 PUT/GET/HEAD /internal/v1/blobs/{sha256}           (build)
 
 /device/v1 (devices' certificates, :8443):
-GET    /device/v1/director/{file}  /device/v1/image/{path}  /device/v1/blobs/{sha256} (Range)
+GET    /device/v1/director/{file}  /device/v1/image/{path}
+GET/HEAD /device/v1/blobs/{sha256}                 bytes, with Range
 POST   /device/v1/reports                          ReportBatch -> ReportAnswer
 POST   /device/v1/renewals                         {csr_pem, batch_key} -> EnrolmentAnswer
 

@@ -43,8 +43,9 @@ class Client:
     def get(self, *path: str, **query: object) -> Any:
         return self._call("GET", path, query=query)
 
-    def post(self, *path: str, body: object = None) -> Any:
-        return self._call("POST", path, body)
+    def post(self, *path: str, body: object = None, revision: int | None = None) -> Any:
+        """`revision`: refused with API_PRECONDITION when the thing is at another one."""
+        return self._call("POST", path, body, headers={} if revision is None else {"If-Match": f'"{revision}"'})
 
     def put(self, *path: str, body: object = None) -> Any:
         return self._call("PUT", path, body)
@@ -61,12 +62,15 @@ class Client:
             seq = page[-1]["seq"]
         return seq
 
-    def _call(self, method: str, path: tuple[str, ...], body: object = None, query: dict[str, object] | None = None) -> Any:
+    def _call(
+        self, method: str, path: tuple[str, ...], body: object = None, query: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:  # fmt: skip
         address = "/v1/" + "/".join(quote(part, safe="") for part in path) + (f"?{urlencode(query)}" if query else "")
         content = None if body is None else json.dumps(body).encode()
-        headers = self._headers | ({"Content-Type": "application/json"} if content is not None else {})
+        sent = self._headers | (headers or {}) | ({"Content-Type": "application/json"} if content is not None else {})
         try:
-            answer = self._http.request(method, self._url + address, body=content, headers=headers)
+            answer = self._http.request(method, self._url + address, body=content, headers=sent)
         except urllib3.exceptions.HTTPError as failed:
             raise error("API_UNREACHABLE", self._url, str(failed)) from failed
         if answer.status >= 400:

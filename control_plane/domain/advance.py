@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from contracts.operator import CampaignState, GateView
@@ -11,6 +11,7 @@ from control_plane.domain.campaign import (
     Activate,
     Campaign,
     Decision,
+    Device,
     Enter,
     EnterWave,
     Fleet,
@@ -33,21 +34,26 @@ MAX_STEPS = 10_000
 
 def advance(now: datetime, campaign: Campaign, fleet: Fleet) -> list[Decision]:
     """The next decisions, none when there is nothing to do; applying them may make new ones due."""
-    overdue = list(_overdue(now, campaign))
-    return overdue or list(_BY_STATE[campaign.state](now, campaign, fleet))
+    ended = [*_overdue(now, campaign)] or [*_left(campaign, fleet)]
+    return ended or list(_BY_STATE[campaign.state](now, campaign, fleet))
 
 
 def settle(
-    now: datetime, campaign: Campaign, fleet: Fleet, next_fence: Callable[[], int]
+    now: datetime, campaign: Campaign, fleet: Fleet, next_fence: Callable[[], int], first: Sequence[Decision] = ()
 ) -> tuple[Campaign, list[tuple[Decision, Campaign]]]:
-    """Advance until nothing is due: the campaign then, and each decision with the campaign right after it."""
+    """Advance until nothing is due: the campaign then, and each decision with the campaign right after it.
+
+    `first`: what a person decided, which comes before all that follows from it.
+    """
     steps: list[tuple[Decision, Campaign]] = []
-    while decisions := advance(now, campaign, fleet):
+    decisions = list(first) or advance(now, campaign, fleet)
+    while decisions:
         for decision in decisions:
             campaign = apply(campaign, decision, now, next_fence)
             steps.append((decision, campaign))
         if len(steps) > MAX_STEPS + 10 * sum(len(wave.devices) for wave in campaign.waves):
             raise RuntimeError(f"campaign {campaign.id} does not settle")
+        decisions = advance(now, campaign, fleet)
     return campaign, steps
 
 
@@ -56,6 +62,15 @@ def _overdue(now: datetime, campaign: Campaign) -> Iterator[Decision]:
         deadline = deadline_of(execution, campaign.policy)
         if deadline and now >= deadline:
             yield Move(execution.id, State.TIMED_OUT, "ASSIGNMENT_DEADLINE", f"in {execution.state.value}")
+
+
+def _left(campaign: Campaign, fleet: Fleet) -> Iterator[Decision]:
+    """Nobody answers any more for a device that has left the fleet."""
+    for execution in open_executions(campaign):
+        device = fleet.devices.get(execution.device)
+        if device is None or not device.active:
+            ended = State.CANCELED if execution.state is State.QUEUED else State.SUPERSEDED
+            yield Move(execution.id, ended, detail="the device has left the fleet")
 
 
 def _running(now: datetime, campaign: Campaign, fleet: Fleet) -> Iterator[Decision]:
@@ -81,12 +96,13 @@ def _run_wave(now: datetime, campaign: Campaign, wave: Wave, fleet: Fleet) -> It
     yield from _give_orders(campaign, wave, fleet)
     yield from _activate(campaign, wave, verdicts)
     installs = wave_installs(campaign, wave.number)
-    done = len(installs) == len(wave.devices) and all(not execution.open for execution in installs)
+    over = wave.deadline_utc is not None and now >= wave.deadline_utc  # from then on nobody is waited for
+    done = (over or len(installs) == len(wave.devices)) and all(not execution.open for execution in installs)
     if done and wave.state == "OPEN":
         yield EnterWave(wave.number, "SOAKING", until_utc=now + timedelta(seconds=wave.soak_s))
     elif wave.state == "SOAKING" and wave.soak_until_utc and now >= wave.soak_until_utc and all(v.verdict != "waiting" for v in verdicts):
         yield EnterWave(wave.number, "PASSED")
-    elif wave.deadline_utc and now >= wave.deadline_utc:
+    elif over:
         for execution in installs:
             if execution.open and execution.state is not State.QUEUED:
                 yield Move(execution.id, State.TIMED_OUT, "ASSIGNMENT_DEADLINE", "the wave's deadline")
@@ -108,15 +124,23 @@ def _expected_agreement(execution: Execution, fleet: Fleet) -> float | None:
 
 
 def _give_orders(campaign: Campaign, wave: Wave, fleet: Fleet) -> Iterator[Decision]:
-    queued = {execution.device: execution for execution in wave_installs(campaign, wave.number)}
+    standing = {execution.device: execution for execution in wave_installs(campaign, wave.number)}
+    earlier = {execution.device: execution for execution in last_installs(campaign)}  # taken back, where it does not stand
     for name in wave.devices:
         device = fleet.devices.get(name)
-        if name in queued:
-            if queued[name].state is State.QUEUED:
-                yield Move(queued[name].id, State.OFFERED)
+        if name in standing:
+            if standing[name].state is State.QUEUED:
+                yield Move(standing[name].id, State.OFFERED)
         elif device and device.active and device.other != "busy" and device.profile in fleet.bundles:
-            direct = campaign.policy.shadow_pairs == 0 or not device.confirmed_digest  # nothing to run beside
-            yield Queue(name, wave.number, "install", fleet.bundles[device.profile].digest, device.confirmed_digest, direct)
+            yield from _queue(campaign, wave, name, device, fleet.bundles[device.profile].digest, earlier.get(name))
+
+
+def _queue(campaign: Campaign, wave: Wave, name: str, device: Device, digest: str, earlier: Execution | None) -> Iterator[Decision]:
+    if earlier and earlier.open:
+        yield Move(earlier.id, State.SUPERSEDED, detail="asked anew")
+    previous = earlier.previous_digest if earlier else device.confirmed_digest  # what ran before this campaign touched the device
+    direct = campaign.policy.shadow_pairs == 0 or not previous  # nothing to run beside
+    yield Queue(name, wave.number, "install", digest, previous, direct)
 
 
 def _activate(campaign: Campaign, wave: Wave, verdicts: tuple[GateView, ...]) -> Iterator[Decision]:
@@ -169,8 +193,9 @@ def _to_return(install: Execution, fleet: Fleet) -> bool:
 
 
 def _returned(campaign: Campaign, fleet: Fleet, returned: Mapping[str, Execution]) -> Decision:
-    stuck = [e.device for e in returned.values() if e.state is not State.CONFIRMED]
-    without = [e.device for e in last_installs(campaign) if _exposed(e) and not e.withdrawn and not e.previous_digest]
+    here = {name for name, device in fleet.devices.items() if device.active}
+    stuck = [e.device for e in returned.values() if e.state is not State.CONFIRMED and e.device in here]
+    without = [e.device for e in last_installs(campaign) if _exposed(e) and not e.withdrawn and not e.previous_digest and e.device in here]
     if stuck:
         return Enter("PAUSED", f"{campaign.reason}; not rolled back: {', '.join(stuck)}")
     if without:

@@ -6,7 +6,8 @@ them. Both are pure, so a scheduler is: read, decide, write if `revision` is sti
 Rules:
 - No device of wave n+1 is offered anything before wave n has PASSED.
 - A device has at most one open execution, over all campaigns.
-- A FAILED wave stops the campaign at once. Rolling back makes *new* executions, one for each exposed device, each to the
+- A person may pause a campaign and let it go on: what was not activated is taken back, and offered anew by a new execution.
+- A FAILED wave stops the campaign at once, and for good. Rolling back makes *new* executions, one for each exposed device, each to the
   bundle that this very device had confirmed before; a device that had none is left as it is, and a person is asked.
 - Counts shown are counted from executions; none is stored.
 """
@@ -30,7 +31,7 @@ DEADLINE_GRACE_S = 30.0  # the device's own verdict on its deadline says more th
 # fmt: off
 TRANSITIONS: dict[CampaignState, frozenset[CampaignState]] = {
     "RUNNING":      frozenset({"PAUSED", "SUCCEEDED", "ROLLING_BACK", "ABORTED"}),
-    "PAUSED":       frozenset({"ABORTED"}),
+    "PAUSED":       frozenset({"RUNNING", "ABORTED"}),
     "ROLLING_BACK": frozenset({"ROLLED_BACK", "PAUSED"}),
     "SUCCEEDED":    frozenset(),
     "ROLLED_BACK":  frozenset(),
@@ -127,6 +128,14 @@ class EnterWave:
 
 
 @dataclass(frozen=True)
+class Prolong:
+    """Move an open wave's deadline."""
+
+    number: int
+    deadline_utc: datetime
+
+
+@dataclass(frozen=True)
 class Judge:
     number: int
     verdicts: tuple[GateView, ...]
@@ -138,7 +147,7 @@ class Enter:
     reason: str = ""
 
 
-Decision = Queue | Move | Activate | Withdraw | EnterWave | Judge | Enter
+Decision = Queue | Move | Activate | Withdraw | EnterWave | Prolong | Judge | Enter
 
 
 # -- applying
@@ -152,7 +161,7 @@ def apply(campaign: Campaign, decision: Decision, now: datetime, next_fence: Cal
         case Move() | Activate() | Withdraw():
             changed = (_after(e, decision, now) if e.id == decision.execution else e for e in campaign.executions)
             return replace(campaign, executions=tuple(changed))
-        case EnterWave() | Judge():
+        case EnterWave() | Prolong() | Judge():
             changed_waves = (_wave_after(wave, decision) if wave.number == decision.number else wave for wave in campaign.waves)
             return replace(campaign, waves=tuple(changed_waves))
         case Enter():
@@ -172,9 +181,11 @@ def _after(execution: Execution, decision: Move | Activate | Withdraw, now: date
             return replace(changed, offered_utc=now) if decision.state is State.OFFERED else changed
 
 
-def _wave_after(wave: Wave, decision: EnterWave | Judge) -> Wave:
+def _wave_after(wave: Wave, decision: EnterWave | Prolong | Judge) -> Wave:
     if isinstance(decision, Judge):
         return replace(wave, verdicts=decision.verdicts)
+    if isinstance(decision, Prolong):
+        return replace(wave, deadline_utc=decision.deadline_utc)
     wave = waves.entered(wave, decision.state)
     if decision.state == "OPEN":
         return replace(wave, devices=decision.devices, deadline_utc=decision.until_utc)
@@ -204,7 +215,9 @@ def open_executions(campaign: Campaign) -> list[Execution]:
 
 
 def wave_installs(campaign: Campaign, number: int) -> tuple[Execution, ...]:
-    return tuple(execution for execution in campaign.executions if execution.wave == number and execution.kind == "install")
+    """The installs of a wave: of each device the last one, unless that was taken back, for then the device is to be asked anew."""
+    last = (execution for execution in last_installs(campaign) if execution.wave == number)
+    return tuple(execution for execution in last if not execution.taken_back)
 
 
 def last_installs(campaign: Campaign) -> list[Execution]:
@@ -236,5 +249,7 @@ def next_alarm(campaign: Campaign) -> datetime | None:
     times = [deadline_of(execution, campaign.policy) for execution in open_executions(campaign)]
     wave = current_wave(campaign) if campaign.state == "RUNNING" else None
     if wave:
-        times += [wave.deadline_utc, wave.soak_until_utc if wave.state == "SOAKING" else None]
+        times.append(wave.deadline_utc)
+        if wave.state == "SOAKING" and not any(view.verdict == "waiting" for view in wave.verdicts):  # else a report is waited for
+            times.append(wave.soak_until_utc)
     return min((time for time in times if time is not None), default=None)

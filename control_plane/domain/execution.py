@@ -71,6 +71,12 @@ class Execution:
     def open(self) -> bool:
         return self.state not in TERMINAL
 
+    @property
+    def taken_back(self) -> bool:
+        """Did it end, or will it, because we no longer wanted it? Then it says nothing about the device or the bundle."""
+        never_offered = self.state is State.CANCELED and self.offered_utc is None
+        return never_offered or (self.withdrawn and self.state in BEFORE_ACTIVATING | {State.CANCELED, State.TIMED_OUT})
+
 
 def reported(execution: Execution, state: State, code: str, detail: str) -> Execution | None:
     """The execution after the device's transition to `state`; None when the report changes nothing (late or repeated)."""

@@ -7,6 +7,7 @@ row cannot be seen by anybody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -19,10 +20,7 @@ from control_plane.domain.campaign import (
     Campaign,
     Decision,
     Device,
-    Enter,
-    EnterWave,
     Fleet,
-    Judge,
     Move,
     Queue,
     Withdraw,
@@ -30,14 +28,14 @@ from control_plane.domain.campaign import (
 )  # fmt: skip
 from control_plane.domain.execution import BEFORE_ACTIVATING, Execution
 from control_plane.services import orders, releases_catalogue
-from control_plane.services.unit_of_work import UnitOfWork, Units
+from control_plane.services.campaign_log import CampaignLog
+from control_plane.services.unit_of_work import SYSTEM, UnitOfWork, Units
 from control_plane.store import campaigns, counters, devices
 from control_plane.store.base import Session
 from control_plane.store.campaigns import CampaignRow, ExecutionRow
 from program.log import Log
 
 log = Log("campaigns")
-ENDINGS = {"SUCCEEDED": "campaign_succeeded", "ROLLED_BACK": "campaign_rolled_back"}
 
 
 def advance_campaigns(units: Units) -> datetime | None:
@@ -57,7 +55,7 @@ def advance_campaign(units: Units, campaign: str) -> None:
             return
     try:
         with units.write() as work:
-            _advance(work, campaigns.must(work.session, campaign))
+            carry_on(work, campaigns.must(work.session, campaign))
     except RejectedError as lost:
         if lost.code != "API_CONFLICT":
             raise
@@ -70,19 +68,20 @@ def _due(session: Session, campaign: str, now: datetime) -> bool:
     return bool(advance(now, found, _fleet(session, row, found)[0])) or next_alarm(found) != row.alarm_utc
 
 
-def _advance(work: UnitOfWork, row: CampaignRow) -> None:
+def carry_on(work: UnitOfWork, row: CampaignRow, decided: Sequence[Decision] = (), actor: str = SYSTEM) -> None:
+    """Write what `actor` decided, and all that is due. Raises API_CONFLICT when another scheduler was first."""
     before = campaigns.load(work.session, row)
     fleet, elsewhere = _fleet(work.session, row, before)
-    after, steps = settle(work.now, before, fleet, lambda: _next_fence(work))
+    after, steps = settle(work.now, before, fleet, lambda: _next_fence(work), decided)
     alarm = next_alarm(after)
     if after == before and alarm == row.alarm_utc:
         return
     campaigns.save(work.session, before, after, alarm)
     request = CampaignRequest.model_validate(row.request)
-    verdicts: dict[tuple[int, str], str] = {(wave.number, view.metric): view.verdict for wave in before.waves for view in wave.verdicts}
-    for decision, then in steps:
+    history = CampaignLog(work, before, row.release)
+    for number, (decision, then) in enumerate(steps):
         _carry_out(work, request, decision, then, elsewhere)
-        _log(work, row, decision, then, verdicts)
+        history.write(decision, then, actor if number < len(decided) else SYSTEM)
 
 
 def _next_fence(work: UnitOfWork) -> int:
@@ -119,7 +118,7 @@ def _other(found: tuple[ExecutionRow, int], number: int) -> Literal["replaceable
     return "replaceable" if campaign_number < number and campaigns.execution(execution).state in BEFORE_ACTIVATING else "busy"
 
 
-# -- effects and events, in the same transaction
+# -- effects, in the same transaction
 
 
 def _carry_out(work: UnitOfWork, request: CampaignRequest, decision: Decision, then: Campaign, elsewhere: dict[str, ExecutionRow]) -> None:
@@ -138,31 +137,3 @@ def _carry_out(work: UnitOfWork, request: CampaignRequest, decision: Decision, t
 
 def _execution(campaign: Campaign, name: str) -> Execution:
     return next(one for one in campaign.executions if one.id == name)
-
-
-def _log(work: UnitOfWork, row: CampaignRow, decision: Decision, then: Campaign, verdicts: dict[tuple[int, str], str]) -> None:
-    match decision:
-        case Queue():
-            orders.log_move(work, then.executions[-1])
-        case Move():
-            orders.log_move(work, _execution(then, decision.execution))
-        case Judge():
-            for view in decision.verdicts:
-                if verdicts.get((decision.number, view.metric)) != view.verdict:
-                    verdicts[decision.number, view.metric] = view.verdict
-                    work.event("gate_judged", then.id, wave=decision.number, **view.model_dump(mode="json"))
-        case EnterWave():
-            _log_wave(work, then.id, decision)
-        case Enter():
-            work.event("campaign_moved", then.id, state=decision.state, reason=decision.reason, release=row.release)
-            if decision.state in ENDINGS:
-                work.event(ENDINGS[decision.state], then.id, release=row.release)
-        case Activate() | Withdraw():
-            pass
-
-
-def _log_wave(work: UnitOfWork, campaign: str, entered: EnterWave) -> None:
-    work.event(
-        "wave_moved", campaign, wave=entered.number, state=entered.state, devices=list(entered.devices),
-        until_utc=entered.until_utc.isoformat() if entered.until_utc else None, code="CAMPAIGN_GATE" if entered.state == "FAILED" else "",
-    )  # fmt: skip

@@ -137,6 +137,31 @@ def test_abort_takes_the_order_back(control: ControlProcess, device: ScriptedDev
     check_refused(control.operators("POST", f"/v1/campaigns/{begun.id}/abort"), 409, "CAMPAIGN_STATE")
 
 
+def test_a_pause_is_taken_back_by_a_resume(control: ControlProcess, device: ScriptedDevice) -> None:
+    """By the API: the order is taken from the device and given again; each act names who did it, and may name what he saw."""
+    digest = control.sign(make_bundle(17), "tiny-17")
+    begun = campaign(control, "tiny-17", [{"devices": [device.id]}])
+    here = f"/v1/campaigns/{begun.id}"
+    seen = control.operators("GET", here).headers["etag"]
+    first = device.assignment()
+    paused = control.operators("POST", f"{here}/pause", If_Match=seen)
+    assert (paused.json["state"], paused.json["waits_for"]) == ("PAUSED", "a person: pause by operator:local")
+    assert paused.headers["etag"] == f'"{paused.json["revision"]}"'
+    assert device.assignment()["kind"] == "none"
+    check_refused(control.operators("POST", f"{here}/resume", If_Match=seen), 412, "API_PRECONDITION")
+    check_refused(control.operators("POST", f"{here}/resume", If_Match="nonsense"), 422, "API_INVALID")
+    check_refused(control.operators("POST", f"{here}/pause"), 409, "CAMPAIGN_STATE")
+    device.report(first["execution"], {"kind": "transition", "state": "CANCELED"}, fence=first["fence"])
+    assert control.operators("POST", f"{here}/resume", If_Match="*").json["state"] == "RUNNING"
+    again = device.install()
+    assert (again["components"][0]["sha256"], again["fence"] > first["fence"]) == (digest, True)
+    control.event("campaign_succeeded", release="tiny-17")
+    moves = [line for line in control.events() if line["event"] == "campaign_moved" and line["subject"] == begun.id]
+    assert [(line["data"]["state"], line["actor"]) for line in moves] == [
+        ("PAUSED", "operator:local"), ("RUNNING", "operator:local"), ("SUCCEEDED", "system"),
+    ]  # fmt: skip
+
+
 def test_a_newer_campaign_replaces_an_older_one_that_has_not_begun(control: ControlProcess, device: ScriptedDevice) -> None:
     control.sign(make_bundle(13), "tiny-13")
     digest = control.sign(make_bundle(14), "tiny-14")

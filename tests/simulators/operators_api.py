@@ -62,6 +62,7 @@ class OperatorsApi:
     def __init__(self, url: str) -> None:
         self.url = url
         self.requests: list[tuple[str, str, Any]] = []  # method, path, body
+        self.if_match: list[str | None] = []  # of each request
         self.events = [
             EventView(
                 seq=seq,
@@ -88,7 +89,10 @@ class OperatorsApi:
             f"POST /v1/devices/{DEVICE}/revoke": _device("DECOMMISSIONED"),
             "POST /v1/campaigns": lambda _body: _json(self.campaign), "GET /v1/campaigns": lambda _body: [_json(self.campaign)],
             "GET /v1/campaigns/first-1": lambda _body: _json(self.campaign),
-            "POST /v1/campaigns/first-1/abort": lambda _body: _json(self.campaign.model_copy(update={"state": "ABORTED"})),
+            **{
+                f"POST /v1/campaigns/first-1/{act}": lambda _body, state=state: _json(self.campaign.model_copy(update={"state": state}))
+                for act, state in (("pause", "PAUSED"), ("resume", "RUNNING"), ("abort", "ABORTED"))
+            },
             f"GET /v1/trace/{BUNDLE}": self.trace(),
             "GET /v1/keys": [_json(KeyView(name="image/timestamp", version=3, expires_utc="2026-11-02T12:00:00+00:00"))],
             "GET /v1/status": {"version": "0.1.0", "devices": {"ACTIVE": 3, "PENDING": 0}},
@@ -141,6 +145,7 @@ def served() -> Iterator[OperatorsApi]:
         protocol_version = "HTTP/1.1"
 
         def _handle(self) -> None:
+            api.if_match.append(self.headers.get("If-Match"))
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             status, answer = api.answer(self.command, self.path, self.headers.get("Authorization", ""), body)

@@ -234,6 +234,14 @@ def test_watching_ends_with_the_campaign(skerry: Run, api: OperatorsApi, state: 
     assert state in out
 
 
+@pytest.mark.parametrize("act", ["pause", "resume", "abort"])
+def test_who_steers_may_name_the_revision_that_he_saw(skerry: Run, api: OperatorsApi, act: str) -> None:
+    skerry(f"campaign {act} first-1")
+    skerry(f"campaign {act} first-1 --revision 4")
+    assert [(method, path) for method, path, _ in api.requests] == [("POST", f"/v1/campaigns/first-1/{act}")] * 2
+    assert api.if_match == [None, '"4"']
+
+
 # -- the picture
 
 

@@ -1,9 +1,9 @@
-"""skerry campaign create | show | list | abort"""
+"""skerry campaign create | show | list | pause | resume | abort"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from control_plane.cli.options import Site, command, group
 
 app = group("Campaigns: a release, wave by wave, judged by what the devices report.")
 
+Revision = Annotated[int | None, typer.Option(help="Only if it is still at this revision, as `show` prints it.")]
 CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Id, as `campaign list` shows it.")]
 
 
@@ -84,14 +85,41 @@ def show(
         raise typer.Exit(FAILED)
 
 
+@command(app, "pause")
+def pause(site: Site, campaign: CampaignId, revision: Revision = None) -> None:
+    """Begin nothing new. What no device has activated yet is taken back; what has been activated finishes.
+
+    \b
+    Examples:
+      $ skerry campaign pause first-1
+      $ skerry campaign pause first-1 --revision 4
+    """
+    _steer(site, campaign, "pause", revision)
+
+
+@command(app, "resume")
+def resume(site: Site, campaign: CampaignId, revision: Revision = None) -> None:
+    """Go on where a person paused it. A campaign that a gate has stopped stays stopped.
+
+    \b
+    Example:
+      $ skerry campaign resume first-1
+    """
+    _steer(site, campaign, "resume", revision)
+
+
 @command(app, "abort")
-def abort(site: Site, campaign: CampaignId) -> None:
-    """Stop it: devices that have not begun stay as they are.
+def abort(site: Site, campaign: CampaignId, revision: Revision = None) -> None:
+    """Stop it for good: devices that have not begun stay as they are.
 
     \b
     Example:
       $ skerry campaign abort first-1
     """
+    _steer(site, campaign, "abort", revision)
+
+
+def _steer(site: Site, campaign: str, act: Literal["pause", "resume", "abort"], revision: int | None) -> None:
     from control_plane.cli.campaign_picture import campaign as picture
 
-    site.show(site.client().post("campaigns", campaign, "abort"), picture)
+    site.show(site.client().post("campaigns", campaign, act, revision=revision), picture)
