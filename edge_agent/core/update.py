@@ -74,10 +74,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class Revert:
-    """The incumbent is given up on this device by itself (open circuit, damaged slot)."""
+    """The incumbent is given up on this device by itself (open circuit, damaged slot).
+
+    `barred`: digests of the history to which nothing returns, each with its code: BUNDLE_EPOCH when its security epoch is below the
+    device's floor, BUNDLE_MEMBER_DIGEST when its slot is damaged or gone.
+    """
 
     code: str
     detail: str = ""
+    barred: tuple[tuple[str, str], ...] = ()
 
 
 Event = Ordered | Start | Done | Refused | Fault | Tick | Revert
@@ -103,6 +108,7 @@ class Note:
 
     code: str
     detail: str = ""
+    event: str = "assignment_refused"
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class On(str, Enum):
     WITHDRAWN = "order withdrawn"
     UNKNOWN = "order of unknown kind"
     REVERT = "local revert"
+    BARRED = "local revert, but the way back is barred"
     KEEP = "nothing new"
 
 
@@ -181,6 +188,7 @@ TRANSITIONS: dict[tuple[State, On], State] = {
     **{(state, _O.OFFER): _S.OFFERED for state in ANY_TERMINAL},
     **{(state, on): state for state in ANY_TERMINAL for on in (_O.DONE, _O.WITHDRAWN, _O.ACTIVATE)},
     **{(state, _O.REVERT): _S.ROLLING_BACK for state in ANY_TERMINAL},
+    **{(state, _O.BARRED): state for state in ANY_TERMINAL},
     **{(state, on): state for state in WORK for on in (_O.START, _O.KEEP, _O.UNKNOWN)},
 }
 # fmt: on
@@ -204,6 +212,8 @@ def step(record: Record, event: Event) -> tuple[Record, tuple[Effect, ...]]:
         return _begin_revert(record, event)
     if on is On.UNKNOWN:
         return _note(record, event)
+    if on is On.BARRED:
+        return _note_barred(record, event)
     return _stay(record, event) if to is record.state else _move(record, event, on, to)
 
 
@@ -219,7 +229,7 @@ def meaning(record: Record, event: Event) -> On:
         holds = record.state in (State.BUILDING_ENGINE, State.SHADOWING) and not record.activate
         return On.HOLD if holds else On.DONE
     if isinstance(event, Revert):
-        return On.REVERT if _earlier(record) else On.KEEP
+        return On.REVERT if _earlier(record, event.barred) else On.BARRED if _earlier(record) else On.KEEP
     return On.REFUSED if isinstance(event, Refused) else On.FAULT
 
 
@@ -234,9 +244,9 @@ def _meaning_of_order(record: Record, order: Order) -> On:
     return On.ACTIVATE if told and not record.activate and not record.local else On.KEEP
 
 
-def _earlier(record: Record) -> str:
-    """Where a local roll back goes: the newest confirmed digest before the incumbent that did not fail here."""
-    candidates = [digest for digest in record.history[:-1] if record.bad_fence(digest) is None]
+def _earlier(record: Record, barred: tuple[tuple[str, str], ...] = ()) -> str:
+    """Where a local roll back goes: the newest confirmed digest before the incumbent that did not fail here and is not barred."""
+    candidates = [digest for digest in record.history[:-1] if record.bad_fence(digest) is None and digest not in dict(barred)]
     return candidates[-1] if candidates else ""
 
 
@@ -258,7 +268,7 @@ def _begin_revert(record: Record, event: Event) -> tuple[Record, tuple[Effect, .
     given_up = record.confirmed
     begun = Record(
         state=State.ROLLING_BACK, kind="local_rollback", execution=record.execution, fence=record.fence, target=given_up,
-        previous=_earlier(record), code=event.code, detail=event.detail, history=record.history, bad=record.bad,
+        previous=_earlier(record, event.barred), code=event.code, detail=event.detail, history=record.history, bad=record.bad,
         noted_generation=record.noted_generation,
     )  # fmt: skip
     begun = with_bad(begun, given_up)
@@ -268,6 +278,12 @@ def _begin_revert(record: Record, event: Event) -> tuple[Record, tuple[Effect, .
 def _note(record: Record, event: Event) -> tuple[Record, tuple[Effect, ...]]:
     assert isinstance(event, Ordered)
     return replace(record, noted_generation=event.order.generation), (Note("ASSIGNMENT_KIND", event.order.kind),)
+
+
+def _note_barred(record: Record, event: Event) -> tuple[Record, tuple[Effect, ...]]:
+    assert isinstance(event, Revert)
+    wanted = _earlier(record)
+    return record, (Note(dict(event.barred)[wanted], f"from {record.confirmed} back to {wanted}", "roll_back_refused"),)
 
 
 def _stay(record: Record, event: Event) -> tuple[Record, tuple[Effect, ...]]:

@@ -64,12 +64,13 @@ class PollLoop:
     def _take(self, assignment: Assignment) -> None:
         if assignment == self._taken:
             return
-        self._taken = assignment
         try:
-            order = order_of(assignment, self._device)
+            order = order_of(assignment, self._device)  # another device's is refused at each poll, for as long as it is there
         except RejectedError:
+            self._taken = assignment
             self._exchange.take_assignment(assignment, None)
             raise
+        self._taken = assignment
         self._log("assignment", generation=order.generation, kind=order.kind, execution_id=order.execution, activate=order.activate)
         self._exchange.take_assignment(assignment, order)
         self._on_assignment()

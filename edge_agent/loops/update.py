@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from contracts.errors import LocalFaultError, SkerryError, TransientError, TrustError
 from contracts.states import State
 from edge_agent.adapters.blobs import StoppedError
 from edge_agent.core.backoff import Backoff
+from edge_agent.core.floors import with_epoch
 from edge_agent.core.record import Record
 from edge_agent.core.update import Done, Event, Fault, Note, Ordered, Refused, Report, Revert, Run, Start, Tick, step
 from edge_agent.loops.exchange import Exchange
@@ -49,6 +51,7 @@ class UpdateLoop:
         self._finished: _Key | None = None  # the work of this key is done or waits for an order
         self._failures, self._not_before = 0, 0.0
         self._revert: Revert | None = None
+        self._barred: tuple[str, Revert] | None = None  # an incumbent, and its local revert that had nowhere to go
 
     async def restore(self) -> None:
         """Bring the live model back, before anything else. What fails here is answered by the table, not by a crash."""
@@ -94,6 +97,7 @@ class UpdateLoop:
 
     def _take_events(self) -> None:
         if self._exchange.order is not None:
+            self._raise_floor(self._exchange.order.epoch_floor)
             self._apply(Ordered(self._exchange.order))
         self._apply(Tick(self._clock.utc().timestamp()))
         while self._exchange.deaths:
@@ -104,8 +108,22 @@ class UpdateLoop:
             elif death.circuit_open and death.digest == self.record.confirmed:
                 self._revert = Revert("WORKER_CIRCUIT_OPEN", detail)
         if self._revert and self.record.terminal:
-            self._apply(self._revert)
+            self._go_back(self._revert)
             self._revert = None
+
+    def _raise_floor(self, epoch: int) -> None:
+        """Before the order is judged, and for good: who takes the director over later cannot lower it again."""
+        floors = self._store.floors()
+        if epoch > floors.security_epoch:
+            self._store.set_floors(with_epoch(floors, epoch))
+
+    def _go_back(self, revert: Revert) -> None:
+        revert = replace(revert, barred=self._works.barred(self.record.history))
+        before = self.record
+        if (before.confirmed, revert) == self._barred:
+            return  # that was told
+        self._apply(revert)
+        self._barred = (before.confirmed, revert) if self.record == before else None
 
     def _apply(self, event: Event) -> tuple[Run, ...]:
         before = self.record
@@ -148,7 +166,7 @@ class UpdateLoop:
             }
             return Draft(effect.execution, {**body, **self._stamp(), "bundle_digest": record.live})
         if isinstance(effect, Note):
-            body = {"kind": "event", "event": "assignment_refused", "code": effect.code, "detail": effect.detail, "fence": record.fence}
+            body = {"kind": "event", "event": effect.event, "code": effect.code, "detail": effect.detail, "fence": record.fence}
             return Draft(record.execution, {**body, **self._stamp(), "bundle_digest": record.live})
         return None
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
-from contracts.errors import error
+from contracts.errors import SkerryError, error
 from contracts.features import FeatureSchema
 from contracts.manifest import Manifest
 from edge_agent.adapters.blobs import StoppedError
 from edge_agent.core.admission import AdmittedBundle, Here, admit
-from edge_agent.core.floors import with_epoch
+from edge_agent.core.floors import Floors, check_epoch, with_epoch
 from edge_agent.core.health import Rules, judge
 from edge_agent.core.record import Record
 from edge_agent.core.update import Work
@@ -72,6 +72,18 @@ class Works:
             await warm
         await self._route(record.live, "")
 
+    def barred(self, digests: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """Those of `digests` that must not run here any more, each with its code: BUNDLE_EPOCH, or what is wrong with its slot."""
+        floors = self._store.floors()
+        return tuple((digest, code) for digest in digests if (code := self._bar(digest, floors)))
+
+    def _bar(self, digest: str, floors: Floors) -> str:
+        try:
+            check_epoch(floors, digest, self._slots.manifest(digest).security_epoch)
+        except SkerryError as refused:
+            return refused.code
+        return ""
+
     # -- one per state
 
     async def _admit(self, record: Record) -> None:
@@ -95,7 +107,8 @@ class Works:
             await self._route(record.live, record.target)
 
     async def _activate(self, record: Record) -> None:
-        await self._load(record.target)
+        manifest = await self._load(record.target)
+        check_epoch(self._store.floors(), record.path, manifest.security_epoch)  # the floor may have risen since it was admitted
         await asyncio.to_thread(self._slots.activate, record.target)
         self._exchange.observe(record.target)
         await self._route(record.target, "")
