@@ -7,11 +7,15 @@ The pipeline process is numpy + msgpack; it does not import pydantic, so these a
 
 rows    {kind, request_no, lane, schema_id, bundle_digest, rows: [[value, ...] in schema order]}  one request = one batch = one seq
 answer  {kind, request_no, stream, seq} or {kind, request_no, code, retry_after_ms}
-window  {kind, bundle_digest, duration_s, frames, accepted_rows, refused, not_finite, latency: [..], cpu_us, shadow_digest, pairs, agreed,
-         shadow_latency: [..]}                        deltas since the last window, about one a second
+window  {kind, bundle_digest, duration_s, frames, accepted_rows, refused, refusals: {code: frames}, not_finite, latency: [..], cpu_us,
+         shadow_digest, pairs, agreed, shadow_latency: [..],
+         frames_total, accepted_total, refused_total, pending}   deltas since the last window, about one a second; the last line: since the
+                                                      run folder was made (pipeline/counters.py)
 routes  {kind, route_no, live: route or None, shadow: route or None, source: {...}}
-        route = {digest, slot, arena: {cells, cell_bytes, input_offset, ...as in edge_agent/inference/wire.py}, input, output}
+        route = {digest, slot, schema_id, columns, input, output,
+                 arena: {seat, cells, cell_bytes, input_offset, ...as in edge_agent/inference/wire.py}}
 routed  {kind, route_no, first_frame_no}              the first frame that went by the new routes: the old worker may stop
+        {kind, route_no, code, detail}                these routes cannot be used: the old ones go on
 """
 
 from __future__ import annotations

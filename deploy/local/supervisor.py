@@ -150,6 +150,10 @@ class Supervisor:
         os.kill(pid, signal.SIGSTOP)
         return pid
 
+    def thaw(self, name: str) -> None:
+        """A frozen process that turned out to have nothing in flight goes on."""
+        os.kill(_running(self._kept[name]).pid, signal.SIGCONT)
+
     async def wait(self, wanted: Callable[[Event], bool], deadline_s: float, after: int = 0) -> Event:
         """The first event from number `after` on that is wanted; TimeoutError after `deadline_s`."""
         seen = after

@@ -84,6 +84,7 @@ def connect(path: Path, disk_limit_bytes: int | None) -> sqlite3.Connection:
         db.execute(f"PRAGMA page_size={PAGE_BYTES}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a commit is one fsync; NORMAL would lose the last ones in a power cut
+        db.execute("PRAGMA cache_size=-512")  # kB: batches are read in order and once, a larger cache only weighs
         if disk_limit_bytes is not None:
             db.execute(f"PRAGMA max_page_count={max(1, disk_limit_bytes // PAGE_BYTES)}")
         form = db.execute("PRAGMA user_version").fetchone()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def run_pytest(folder: Path, **bodies: str) -> subprocess.CompletedProcess[str]:
         str(folder / "pytest.ini"),
         str(folder),
     ]
-    return subprocess.run(command, cwd=REPO, check=False, capture_output=True, text=True, timeout=100)
+    here = {**os.environ, "SKERRY_NOT_RUN": str(folder / "not_run")}  # what this inner run skips is no news of the outer one
+    return subprocess.run(command, cwd=REPO, env=here, check=False, capture_output=True, text=True, timeout=100)
 
 
 SKIPPED = {
@@ -51,6 +53,7 @@ def test_a_skip_for_a_listed_reason_is_told_and_passes(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, listed=listed)
     assert done.returncode == 0, done.stdout
     assert "not run: no Python 3.8 on this machine (1 tests, first:" in done.stdout
+    assert (tmp_path / "not_run").read_text() == "not run: no Python 3.8 on this machine (1 tests)\n"
 
 
 HARMLESS = """# must fail: tests/unit/test_errors.py::test_an_unregistered_code_is_a_bug

@@ -91,15 +91,29 @@ def _not_acked(seen: Status) -> int:
 async def _ingest(story: Story) -> None:
     """What it had received and not committed stands in the file that the dead process left behind."""
     async with story.proving("e", "ingest killed with rows received and not committed, and back", KILL_S, ["ingest"]) as proof:
-        await story.until(lambda: _ingest_status(story), lambda seen: seen["received_rows"] > seen["committed_rows"], pace_s=0.01)
+        await story.until(lambda: _ingest_frozen(story), lambda seen: _not_committed(seen) > 0, pace_s=0.01)
         began_s = story.clock.mono()
         killed = story.supervisor.kill("ingest")
         left = await _ingest_status(story)
-        want(left["pid"] == killed.pid and left["received_rows"] > left["committed_rows"], "it was busy when it died", left)
+        want(left["pid"] == killed.pid and _not_committed(left) > 0, "it was busy when it died", left)
         ready = await story.supervisors_event(proof, lambda event: event.name == "ingest" and event.what == "ready", KILL_S, killed.no)
         story.cloud_down["ingest"] = (began_s, ready.mono_s)
         await story.until(lambda: _ingest_status(story), lambda seen: seen["pid"] != killed.pid and seen["committed_rows"] > 0)
-        proof.figures.update(received_not_committed=left["received_rows"] - left["committed_rows"], back_s=round(ready.mono_s - began_s, 2))
+        proof.figures.update(received_not_committed=_not_committed(left), back_s=round(ready.mono_s - began_s, 2))
+
+
+async def _ingest_frozen(story: Story) -> Status:
+    """Ingest's state, which lasts: where it shows rows in flight the process stands still, else it has gone on."""
+    if not _not_committed(seen := await _ingest_status(story)):
+        return seen
+    story.supervisor.freeze("ingest")
+    if not _not_committed(seen := await _ingest_status(story)):
+        story.supervisor.thaw("ingest")
+    return seen
+
+
+def _not_committed(seen: Status) -> int:
+    return int(seen["received_rows"] - seen["committed_rows"])
 
 
 async def _ingest_status(story: Story) -> Status:
