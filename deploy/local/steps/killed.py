@@ -19,14 +19,14 @@ Status = dict[str, Any]
 
 
 async def run(story: Story) -> None:
-    await _worker(story, "agent-1")
-    await _pipeline(story, "agent-1")
-    await _agent(story, "agent-2")
-    await _ingest(story)
-    await _broker(story, "agent-3")
+    await worker(story, "agent-1")
+    await pipeline(story, "agent-1")
+    await agent(story, "agent-2")
+    await ingest(story)
+    await broker(story, "agent-3")
 
 
-async def _worker(story: Story, name: str) -> None:
+async def worker(story: Story, name: str) -> None:
     async with story.proving("e", "worker killed with a cell occupied, and back", KILL_S, [name]) as proof, story.follow(name) as device:
         seen = await device.wait(lambda seen: _worker_pid(seen) is not None)
         digest, pid = seen["running_digest"], _worker_pid(seen)
@@ -48,7 +48,7 @@ def _worker_pid(seen: Status) -> int | None:
     return worker["pid"] if worker and worker["state"] == "ready" else None
 
 
-async def _pipeline(story: Story, name: str) -> None:
+async def pipeline(story: Story, name: str) -> None:
     async with (
         story.proving("e", "pipeline killed with rows not yet accepted, and back", KILL_S, [name]) as proof,
         story.follow(name) as device,
@@ -62,7 +62,7 @@ async def _pipeline(story: Story, name: str) -> None:
         proof.source = "device"
 
 
-async def _agent(story: Story, name: str) -> None:
+async def agent(story: Story, name: str) -> None:
     async with story.proving("e", "agent killed with rows accepted and not acked, and back", KILL_S, [name]) as proof:
         async with story.follow(name) as device:
             busy = await device.wait(lambda seen: _not_acked(seen) > 0)
@@ -88,7 +88,7 @@ def _not_acked(seen: Status) -> int:
     return _accepted(seen) - _acked(seen)
 
 
-async def _ingest(story: Story) -> None:
+async def ingest(story: Story) -> None:
     """What it had received and not committed stands in the file that the dead process left behind."""
     async with story.proving("e", "ingest killed with rows received and not committed, and back", KILL_S, ["ingest"]) as proof:
         await story.until(lambda: _ingest_frozen(story), lambda seen: _not_committed(seen) > 0, pace_s=0.01)
@@ -121,7 +121,7 @@ async def _ingest_status(story: Story) -> Status:
     return json.loads(path.read_text()) if path.exists() else {"pid": 0, "received_rows": 0, "committed_rows": 0}
 
 
-async def _broker(story: Story, name: str) -> None:
+async def broker(story: Story, name: str) -> None:
     async with (
         story.proving("e", "broker killed with batches sent and not PUBACKed, and back", KILL_S, ["broker"]) as proof,
         story.follow(name) as device,

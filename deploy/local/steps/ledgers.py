@@ -21,9 +21,9 @@ ROWS_S, DRAIN_S, AUDIT_S = 180, 90, 60
 
 async def run(story: Story) -> None:
     await _enough(story)
-    ledgers = await _drained(story)
-    await _equal(story, ledgers)
-    await _frames(story, ledgers)
+    ledgers = await drained(story)
+    await equal(story, ledgers, MIN_ROWS)
+    await frames(story, ledgers)
     await _pauses(story)
 
 
@@ -42,7 +42,7 @@ def _rows(ledger: dict[str, Any]) -> int:
     return sum(stream["accepted_rows"] for stream in ledger["streams"].values())
 
 
-async def _drained(story: Story) -> dict[str, dict[str, Any]]:
+async def drained(story: Story) -> dict[str, dict[str, Any]]:
     """The ledgers once nothing more is accepted and everything is acked."""
     async with story.proving("f", "devices stand still: everything accepted is acked", DRAIN_S, [*AGENTS, "ingest"]) as proof:
         await asyncio.gather(*(_without_frames(story, name) for name in AGENTS))
@@ -67,7 +67,7 @@ async def _settled(story: Story, name: str) -> dict[str, Any]:
     return ledger
 
 
-async def _equal(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
+async def equal(story: Story, ledgers: dict[str, dict[str, Any]], min_rows: int) -> None:
     async with story.proving("f", "bronze + quarantine + gaps = ledgers, by count and hash", AUDIT_S, ["ingest"]) as proof:
         lake = (await story.audit())["streams"]
         devices = {stream: entry for ledger in ledgers.values() for stream, entry in ledger["streams"].items() if entry["accepted_rows"]}
@@ -76,12 +76,12 @@ async def _equal(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
             want(lake[stream]["rows"] == entry["accepted_rows"], f"{stream}: equal counts", (lake[stream], entry))
             want(lake[stream]["running_hash"] == entry["running_hash"], f"{stream}: equal running hashes", (lake[stream], entry))
         counted = sum(entry["accepted_rows"] for entry in devices.values())
-        want(counted >= MIN_ROWS, "enough rows", counted)
+        want(counted >= min_rows, "enough rows", counted)
         proof.source = "lake"
         proof.figures.update(rows=counted, streams=len(devices), hashes=[entry["running_hash"][:12] for entry in devices.values()])
 
 
-async def _frames(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
+async def frames(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
     async with story.proving("f", "frames = accepted rows + counted refusals", AUDIT_S) as proof:
         for name, ledger in ledgers.items():
             frames, refused = ledger["frames"], ledger["refused"]
