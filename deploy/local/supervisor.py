@@ -7,7 +7,8 @@
 - Children end with the supervisor, whatever ends it (parent-death signal).
 - What to do is decided in supervision.py; here are the effects only: one event loop, no threads.
 
-Every change is an Event with a dense number, monotonic and UTC time; who waits for something waits for an event.
+Every change is an Event with a dense number, monotonic and UTC time; who waits for something waits for an event. Each is also a JSON line
+of `logs/supervisor.jsonl`, for who looks later.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
 import struct
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +39,7 @@ _prctl = ctypes.CDLL(None).prctl  # looked up before any fork
 _PR_SET_PDEATHSIG = 1
 LINE_LIMIT = 400  # characters of a log line that are shown; a traceback's end says more than its beginning
 EXIT_NOT_STARTED = 127  # as a shell says it
+RECORD = "supervisor.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Program:
 class Event:
     no: int
     name: str
-    what: str  # start, ready, stopping, exit, kill, stopped
+    what: str  # start, ready, stopping, exit, kill, freeze
     mono_s: float
     utc: datetime
     pid: int
@@ -85,6 +88,7 @@ class Supervisor:
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._notify_folder, self._logs = folder / "notify", folder / "logs"
+        self._record = self._logs / RECORD
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._waiters: list[asyncio.Future[None]] = []
@@ -146,7 +150,9 @@ class Supervisor:
 
     def freeze(self, name: str) -> int:
         """SIGSTOP the main process, so that what it has in flight stays in flight until `kill`; its pid."""
-        pid = _running(self._kept[name]).pid
+        kept = self._kept[name]
+        pid = _running(kept).pid
+        self._tell(kept, "freeze", pid, "SIGSTOP")
         os.kill(pid, signal.SIGSTOP)
         return pid
 
@@ -290,6 +296,8 @@ class Supervisor:
     def _tell(self, kept: _Kept, what: str, pid: int, detail: str = "", returncode: int | None = None) -> Event:
         event = Event(len(self.events), kept.program.name, what, self._clock.mono(), self._clock.utc(), pid, detail, returncode)
         self.events.append(event)
+        with self._record.open("a") as record:
+            record.write(json.dumps(asdict(event), default=str) + "\n")
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

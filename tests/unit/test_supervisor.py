@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from contracts.errors import LocalFaultError
 from deploy.local.processes import Owner
-from deploy.local.supervisor import Program, Supervisor
+from deploy.local.supervisor import RECORD, Program, Supervisor
 from deploy.local.units import parse
 from program.clock import SystemClock
 
@@ -61,6 +63,22 @@ def test_ready_is_waited_for_and_sigterm_ends_it_cleanly(tmp_path: Path) -> None
         assert [event.what for event in supervisor.events] == ["start", "ready", "stopping", "exit"]
         assert supervisor.events[-1].returncode == 0
         assert supervisor.restarts() == {"x": 0}
+
+    supervised(tmp_path, story)
+
+
+def test_each_event_is_a_line_of_the_record_as_soon_as_it_is_one(tmp_path: Path) -> None:
+    async def story(supervisor: Supervisor) -> None:
+        supervisor.add(program(tmp_path, "say('READY=1'); stop.wait()", Restart="no"))
+        await supervisor.start("x")
+        supervisor.freeze("x")
+        supervisor.kill("x")
+        await supervisor.wait(lambda event: event.what == "exit", DEADLINE_S)
+        lines = [json.loads(line) for line in (tmp_path / "logs" / RECORD).read_text().splitlines()]
+        assert [line["what"] for line in lines] == ["start", "ready", "freeze", "kill", "exit"]
+        for line, event in zip(lines, supervisor.events, strict=True):
+            assert (line["no"], line["name"], line["pid"], line["detail"]) == (event.no, "x", event.pid, event.detail)
+            assert datetime.fromisoformat(line["utc"]) == event.utc
 
     supervised(tmp_path, story)
 
