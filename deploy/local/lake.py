@@ -3,6 +3,7 @@
 python -m deploy.local.lake pick LAKE --seed N --bundle DIGEST     one row, chosen by a seeded random
 python -m deploy.local.lake pauses LAKE                            per device (on stdin: windows of monotonic time) the longest pause
 python -m deploy.local.lake count LAKE                             rows and distinct-free counts per table
+python -m deploy.local.lake rates LAKE --bin-s N                   rows per bin of time: answered, accepted, committed, refused, shed
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("lake", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bundle", default="")
+    parser.add_argument("--bin-s", type=int, default=1)
     print(json.dumps(ACTS[(options := parser.parse_args(arguments)).act](options), default=str))
     return 0
 
@@ -60,6 +63,29 @@ def _count(options: argparse.Namespace) -> dict[str, int]:
     return {path.name: _read(path, ["seq"]).num_rows for path in _tables(options.lake, "*")}
 
 
+def _rates(options: argparse.Namespace) -> dict[str, Any]:
+    """answered: [second, device, digest, rows]; accepted, committed: [second, rows]; quarantine, gaps: [second, device, why, rows]."""
+    bronze, lake = _tables(options.lake, "bronze_*"), options.lake
+    return {
+        "bin_s": options.bin_s,
+        "answered": _binned(bronze, "event_utc", options.bin_s, "device_id", "bundle_digest"),
+        "accepted": _binned(bronze, "accepted_utc", options.bin_s),
+        "committed": _binned(bronze, "ingest_utc", options.bin_s),
+        "quarantine": _binned(_tables(lake, "quarantine"), "ingest_utc", options.bin_s, "device_id", "code", rows="rows"),
+        "gaps": _binned(_tables(lake, "gaps"), "ingest_utc", options.bin_s, "device_id", "reason", rows="rows"),
+    }
+
+
+def _binned(tables: Sequence[Path], time: str, bin_s: int, *keys: str, rows: str | None = None) -> list[list[Any]]:
+    """[first second of the bin, *keys, rows] in order; `rows` names the column that says for how many a row stands."""
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for path in tables:
+        for row in _read(path, [time, *keys, *([rows] if rows else [])]).to_pylist():
+            second = int(row[time].timestamp()) // bin_s * bin_s
+            counts[(second, *(row[key] for key in keys))] += row[rows] if rows else 1
+    return [[*key, count] for key, count in sorted(counts.items())]
+
+
 def _bronze(lake: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     return [row for path in _tables(lake, "bronze_*") for row in _read(path, columns).to_pylist()]
 
@@ -76,7 +102,7 @@ def _read(path: Path, columns: Sequence[str]) -> Any:
     return DeltaTable(str(path)).to_pyarrow_table(columns=list(columns), filesystem=fs.SubTreeFileSystem(str(path), fs.LocalFileSystem()))
 
 
-ACTS = {"pick": _pick, "pauses": _pauses, "count": _count}
+ACTS = {"pick": _pick, "pauses": _pauses, "count": _count, "rates": _rates}
 
 if __name__ == "__main__":
     raise SystemExit(main())

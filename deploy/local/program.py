@@ -1,7 +1,8 @@
 """skerry-local: a whole site on one machine, on real parts.
 
-demo   tells the story from nothing to a fleet that updates itself, and prints what it proved; exit 0 only when all of it is true
-up     starts everything, enrols three devices and stays until Ctrl-C ("try it")
+demo      tells the story from nothing to a fleet that updates itself, and prints what it proved; exit 0 only when all of it is true
+up        starts everything, enrols three devices and stays until Ctrl-C ("try it")
+picture   draws what has happened so far in a site that one of the two keeps running, as one HTML page
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import SkerryError
+from deploy.local.picture.reading import drawn, standing
 from deploy.local.ports import Ports
 from deploy.local.progress import Progress, render
 from deploy.local.record import Record
@@ -32,6 +34,8 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if options.act == "picture":
+        return _picture(options)
     root = options.work_dir or Path(tempfile.mkdtemp(prefix="skerry-demo-"))
     returncode = asyncio.run(_until_interrupted(options, root))
     if returncode in (EXIT_OK, EXIT_INTERRUPTED) and options.work_dir is None:
@@ -53,7 +57,22 @@ def _parser() -> argparse.ArgumentParser:
             "--work-dir", type=Path, metavar="DIR", help="an empty folder that others can reach (default /tmp/skerry-demo-*)"
         )
         command.add_argument("--seed", type=int, default=20, help="of what is chosen at random (default %(default)s)")
+        command.add_argument("--picture", type=Path, metavar="FILE", help="the page that demo draws (default: beside the work folder)")
+    picture = acts.add_parser("picture", help="draw a running site as one HTML page")
+    picture.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="the site's folder, as demo and up print it")
+    picture.add_argument("--out", type=Path, default=Path("picture.html"), metavar="FILE", help="default %(default)s")
+    picture.add_argument("--last-s", type=float, metavar="N", help="only the last N seconds")
     return parser
+
+
+def _picture(options: argparse.Namespace) -> int:
+    try:
+        options.out.write_text(asyncio.run(drawn(standing(options.work_dir), options.last_s)))
+    except SkerryError as failed:
+        print(f"skerry-local: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        return EXIT_FAILED
+    print(options.out)
+    return EXIT_OK
 
 
 async def _until_interrupted(options: argparse.Namespace, root: Path) -> int:
@@ -74,11 +93,16 @@ async def _until_interrupted(options: argparse.Namespace, root: Path) -> int:
 
 
 async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) -> int:
-    clock, record = SystemClock(), Record()
+    clock, record, picture = SystemClock(), Record(), options.picture or root.with_name(f"{root.name}.html")
     site = LocalSite(root, Ports.from_base(options.port_base), as_root=os.geteuid() == 0)
-    async with Supervisor(root, clock) as supervisor, Story(site, supervisor, clock, Progress(clock), record, options.seed) as story:
+    async with (
+        Supervisor(root, clock) as supervisor,
+        Story(site, supervisor, clock, Progress(clock), record, options.seed, picture) as story,
+    ):
         await _run_steps(story, STORY if options.act == "demo" else TRY_IT)
         _show(options, record)
+        if picture.exists():
+            story.progress.say(f"a picture of it: {picture}")
         if record.ok and (options.keep or options.act == "up"):
             if options.act == "demo":
                 await frames_again(story)

@@ -33,6 +33,7 @@ class Story:
     progress: Progress
     record: Record
     seed: int
+    picture: Path  # the page that is drawn at the end
     devices: dict[str, str] = field(default_factory=dict)  # program (agent-1) -> device id
     releases: dict[int, str] = field(default_factory=dict)  # model version -> release id
     digests: dict[int, str] = field(default_factory=dict)  # model version -> bundle digest

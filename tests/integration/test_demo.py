@@ -29,6 +29,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, str]:
     """(record, what a person saw)"""
     file = tmp_path_factory.mktemp("demo") / "record.json"
     argv = [sys.executable, "-m", "deploy.local", "demo", "--json", str(file), "--port-base", PORT_BASE]
+    argv += ["--picture", str(file.with_name("picture.html"))]
     done = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert file.exists(), done.stdout[-4000:] + done.stderr[-4000:]
     record = json.loads(file.read_text())
@@ -51,7 +52,7 @@ def test_every_step_came_true(record: Record) -> None:
     failed = [(proof["step"], proof["what"], proof["detail"]) for proof in record["proofs"] if not proof["ok"]]
     assert failed == []
     assert record["ok"] is True
-    assert {proof["step"] for proof in record["proofs"]} == {"setup", "a", "b", "c", "d", "e", "f", "g"}
+    assert {proof["step"] for proof in record["proofs"]} == {"setup", "a", "b", "c", "d", "e", "f", "g", "picture"}
 
 
 def test_steps_that_wait_name_their_event(record: Record) -> None:

@@ -89,7 +89,10 @@ def tell(folder: Path, script: Callable[[Story], Awaitable[None]], out: io.Strin
     async def main() -> Record:
         clock = SystemClock()
         site = LocalSite(folder, Ports(), as_root=False)
-        async with Supervisor(folder, clock) as supervisor, Story(site, supervisor, clock, Progress(clock, out), Record(), 1) as story:
+        async with (
+            Supervisor(folder, clock) as supervisor,
+            Story(site, supervisor, clock, Progress(clock, out), Record(), 1, folder / "picture.html") as story,
+        ):
             await script(story)
             return story.record
 

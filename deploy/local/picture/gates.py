@@ -1,0 +1,102 @@
+"""PURE: each gate as a strip: the value a dot, the limit a line, the side where it passes tinted; and the same in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from contracts.operator import GateMetric, GateView
+from deploy.local.picture.elements import Element, TimeScale, element, titled
+from deploy.local.picture.facts import Campaign, JudgedGate
+
+STRIP_WIDTH_PX, STRIP_HEIGHT_PX, TRACK_Y, TRACK_PX = 240.0, 30.0, 6.0, 8.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a gate's value is read. `at_most`: it passes below its limit."""
+
+    words: str
+    at_most: bool
+    shown: Callable[[float], str]
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.3g} %"
+
+
+METRICS: dict[GateMetric, Metric] = {
+    "install_success": Metric("installed", False, _share),
+    "latency_p95_us": Metric("latency p95", True, lambda us: f"{us / 1000:.3g} ms"),
+    "latency_p95_vs_incumbent": Metric("p95 vs incumbent", True, lambda ratio: f"{ratio:.3g}×"),
+    "agreement": Metric("agreement", False, _share),
+    "not_finite": Metric("not finite", True, _share),
+    "refused_share": Metric("refused", True, _share),
+}
+_EXPECTED = re.compile(r"expected ([0-9.]+), margin ([0-9.]+)")
+
+
+def metric_of(gate: GateView) -> Metric:
+    """A metric that this picture does not know yet is shown under its own name."""
+    return METRICS.get(gate.metric) or Metric(gate.metric.replace("_", " "), True, lambda value: f"{value:.3g}")
+
+
+def limit_of(gate: GateView) -> float:
+    """The value at which it turns: of agreement, the limit is a margin below what packaging measured."""
+    found = _EXPECTED.search(gate.reason) if gate.metric == "agreement" else None
+    return float(found[1]) - float(found[2]) if found else gate.limit
+
+
+def in_words(one: JudgedGate) -> str:
+    """`latency p95 27 ms over 20 ms`"""
+    metric, value = metric_of(one.gate), one.gate.value
+    if value is None:
+        return f"{metric.words} {one.gate.verdict.replace('_', ' ')}"
+    limit = limit_of(one.gate)
+    side = ("over" if value > limit else "within") if metric.at_most else ("under" if value < limit else "at least")
+    return f"{metric.words} {metric.shown(value)} {side} {metric.shown(limit)}"
+
+
+def panel(seen: Campaign) -> Iterator[Element]:
+    """The strips of the gates that have a value, then one line for those that do not apply."""
+    strips = [_card(one) for one in seen.gates if one.gate.value is not None]
+    if strips:
+        yield element("div", *strips, class_="strips")
+    for reason, ones in _without_value(seen).items():
+        yield element("p", f"{', '.join(dict.fromkeys(metric_of(one.gate).words for one in ones))}: {reason}", class_="none")
+
+
+def _without_value(seen: Campaign) -> dict[str, list[JudgedGate]]:
+    found: dict[str, list[JudgedGate]] = {}
+    for one in seen.gates:
+        if one.gate.value is None:
+            found.setdefault(f"{one.gate.verdict.replace('_', ' ')}, {one.gate.reason}", []).append(one)
+    return found
+
+
+def _card(one: JudgedGate) -> Element:
+    gate, metric = one.gate, metric_of(one.gate)
+    said = element("span", {"passed": "✓ passed", "failed": "✕ failed"}.get(gate.verdict, gate.verdict), class_=gate.verdict)
+    head = element("figcaption", element("b", metric.words), f" wave {one.wave} ", said)
+    return element("figure", head, strip(gate))
+
+
+def strip(gate: GateView) -> Element:
+    """From zero to a little beyond the larger of value and limit."""
+    metric, value, limit = metric_of(gate), gate.value or 0.0, limit_of(gate)
+    scale = TimeScale(0.0, max(value, limit, 1e-9) * 1.12, 6.0, STRIP_WIDTH_PX - 6.0)
+    low, high = (0.0, limit) if metric.at_most else (limit, scale.ended_s)
+    middle = TRACK_Y + TRACK_PX / 2
+    parts = [
+        element("rect", x=scale.left, y=TRACK_Y, width=scale.right - scale.left, height=TRACK_PX, rx=3, class_="track"),
+        element("rect", x=scale.x(low), y=TRACK_Y, width=scale.width(low, high), height=TRACK_PX, rx=3, class_="good"),
+        element("line", x1=scale.x(limit), x2=scale.x(limit), y1=TRACK_Y - 5, y2=TRACK_Y + TRACK_PX + 4, class_="limit"),
+        element("circle", cx=scale.x(value), cy=middle, r=5, class_=f"value {gate.verdict}"),
+        element("text", f"{metric.shown(value)}, n {gate.samples}", x=scale.left, y=STRIP_HEIGHT_PX, class_="small"),
+        element(
+            "text", f"limit {'≤' if metric.at_most else '≥'} {metric.shown(limit)}", x=scale.right, y=STRIP_HEIGHT_PX, class_="small end"
+        ),
+    ]
+    drawing = element("svg", *parts, viewBox=f"0 0 {STRIP_WIDTH_PX:g} {STRIP_HEIGHT_PX + 4:g}", role="img")
+    return titled(drawing, f"{in_words(JudgedGate(0, gate))}, n {gate.samples}: {gate.verdict}. {gate.reason}".strip())
