@@ -21,6 +21,7 @@ GET    /v1/keys                                    expiry of every role and cert
 /internal/v1 (services' certificates, :8443):
 GET    /internal/v1/devices?since=N                RegistryFeed (ingest)
 GET    /internal/v1/schemas/{schema_id}            FeatureSchema (ingest)
+POST   /internal/v1/alarms                         ServiceAlarms: what was refused there, for the log (ingest, build)
 GET    /internal/v1/builds/next    POST /internal/v1/builds/{id}/result      (build)
 PUT/GET/HEAD /internal/v1/blobs/{sha256}           (build)
 
@@ -206,6 +207,22 @@ class RegistryDevice(Wire):
 class RegistryFeed(Wire):
     revision: int
     devices: tuple[RegistryDevice, ...]
+
+
+MAX_ALARMS = 256
+
+
+class ServiceAlarm(Wire):
+    """Somebody lied to a service, `count` times since it last told of it."""
+
+    code: str  # of contracts/errors.py
+    device: DeviceId | Literal[""] = ""  # in whose name; "" when that is not known
+    detail: str = Field(default="", max_length=500)  # of the last time
+    count: int = Field(default=1, ge=1)
+
+
+class ServiceAlarms(Wire):
+    alarms: tuple[ServiceAlarm, ...] = Field(max_length=MAX_ALARMS)
 
 
 class KeyView(Wire):

@@ -1,7 +1,7 @@
 """skerry-control: the one place where the control plane is put together.
 
 One process, three listeners (operators, devices, enrolment), one loop that advances campaigns when a report, an operator
-or the alarm clock wakes it, one that follows models and releases, one that writes heartbeats in groups.
+or the alarm clock wakes it, one that follows models and releases, one that writes heartbeats and repeated refusals in groups.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from control_plane.services.last_seen import LastSeen
 from control_plane.services.models_part import RegistryPart
 from control_plane.services.pins import DEVICE_CA, SERVICE_CA, SITE_CA, ack_keys, certificate, read_pins, server_ca_sha256
 from control_plane.services.plane import Plane
+from control_plane.services.refusals import Refusals
 from control_plane.services.registry_view import RegistryView
 from control_plane.services.unit_of_work import Units
 from control_plane.store.base import Database, make_engine
@@ -93,6 +94,7 @@ async def _parts(config: ControlConfig, database: Database, clock: Clock) -> Pla
         registry=RegistryView(units, desired, clock),
         desired=desired,
         last_seen=LastSeen(units, clock),
+        refusals=Refusals(units, clock),
         enrolment=Enrolment(units, ca, read_pins(config), life),
         ca_sha256=server_ca_sha256(config),
         operator_token=config.key("operator.token").read_text().strip(),
@@ -149,6 +151,7 @@ async def _campaigns(plane: Plane, stop: asyncio.Event) -> None:
 async def _heartbeats(plane: Plane, stop: asyncio.Event) -> None:
     while not await plane.clock.wait(stop, plane.config.last_seen_flush_s):
         await asyncio.to_thread(plane.last_seen.flush)
+        await asyncio.to_thread(plane.refusals.flush)
 
 
 def main() -> None:

@@ -48,10 +48,12 @@ from firmware_profiles.detect import detect
 from program import notify
 from program.clock import SystemClock
 from program.log import Log
+from program.tally import Tally
 from signatures.bundle import check_bundle
 from sync.uplink.outbox import Outbox
 from sync.uplink.uplink import Uplink, UplinkSettings
 
+ALARM_PAUSE_S = 60.0  # between two reports of one alarm
 THREADS = 8  # more than can block on the network at once: a slow server must not hold up the outbox
 
 
@@ -100,6 +102,7 @@ class Agent:
     def __init__(self, config: AgentConfig, identity: Identity) -> None:
         self._config, self._identity, self._log = config, identity, Log("agent", device_id=identity.device)
         self._clock, self._exchange = SystemClock(), Exchange()
+        self._alarms: Tally[str] = Tally(ALARM_PAUSE_S, other="ACK_SIGNATURE")
         self._stamp = Stamp(boot_id(), self._clock)
         _folders(config)
         self._profile = detect(config.profile_root).name
@@ -255,8 +258,11 @@ class Agent:
         self._http.reconnect()
 
     def _alarm(self, failed: SkerryError) -> None:
+        """Each is logged; reported is the first of a code, and what follows with its count: a forger must not fill the report store."""
         self._log.alarm("uplink_alarm", code=failed.code, detail=str(failed))
-        self._report.note(failed.code, str(failed))
+        self._alarms.count(failed.code, str(failed))
+        for told in self._alarms.due(self._clock.mono()):
+            self._report.note(told.key, told.detail if told.count == 1 else f"{told.detail} ({told.count} times)")
 
     async def close(self) -> None:
         await self._pipeline.close()

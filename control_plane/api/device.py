@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Response
 
 from contracts.enrolment import BatchKey, EnrolmentAnswer
-from contracts.errors import error
+from contracts.errors import RejectedError, error
 from contracts.ids import Wire
 from contracts.reports import ReportAnswer, ReportBatch
 from control_plane.adapters.image_repo import target_digest
@@ -30,7 +30,11 @@ class Renewal(Wire):
 @router.post("/reports")
 def reports(found: ThePlane, device_id: Device, batch: ReportBatch) -> ReportAnswer:
     """Durable when answered. The answer names the highest contiguous number of each execution in the batch."""
-    return accept_reports(found.units, device_id, batch)
+    try:
+        return accept_reports(found.units, device_id, batch)
+    except RejectedError as forged:
+        found.refusals.note("report_refused", device_id, f"device:{device_id}", forged)
+        raise
 
 
 @router.post("/renewals", status_code=201)

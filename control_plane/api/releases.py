@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from contracts.errors import TransientError
+from contracts.errors import TransientError, TrustError
 from contracts.operator import ReleaseView
 from contracts.release import Approval
 from control_plane.api.auth import operator, plane
@@ -37,7 +37,11 @@ def approve(found: ThePlane, actor: Annotated[str, Depends(operator)], release_i
     release with what it waits for; it is signed as soon as the signer is back.
     """
     part = found.models
-    cases.approve(found.units, part.approvers, release_id, approval, actor)
+    try:
+        cases.approve(found.units, part.approvers, release_id, approval, actor)
+    except TrustError as forged:
+        found.refusals.note("approval_refused", release_id, actor, forged)
+        raise
     try:
         return cases.sign(found.units, part.signer, found.blobs, release_id)
     except TransientError:

@@ -13,6 +13,7 @@ from control_plane.services.enrol_device import Enrolment
 from control_plane.services.events import EventFeed
 from control_plane.services.last_seen import LastSeen
 from control_plane.services.models_part import RegistryPart
+from control_plane.services.refusals import Refusals
 from control_plane.services.registry_view import RegistryView
 from control_plane.services.unit_of_work import Units
 from program.clock import Clock
@@ -30,6 +31,7 @@ class Plane:
     registry: RegistryView  # of devices
     desired: DesiredState
     last_seen: LastSeen
+    refusals: Refusals
     enrolment: Enrolment
     ca_sha256: str  # of the server's CA, for tokens
     operator_token: str

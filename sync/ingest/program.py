@@ -21,6 +21,7 @@ from program.run import EXIT_FAILED, EXIT_OK, add_arguments, overrides, run
 from signatures.ed25519 import SigningKey
 from sync import mqtt
 from sync.ingest import status
+from sync.ingest.alarms import Alarms, post
 from sync.ingest.audit import Audit, audit
 from sync.ingest.config import IngestConfig
 from sync.ingest.durability import LocalDisk
@@ -52,18 +53,22 @@ def dispatch(options: argparse.Namespace) -> int:
 
 async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
     """Ready once the tables are open; a broker that is away is a normal state, and the figures show it."""
-    worker, mailbox = await asyncio.to_thread(build, config)
+    worker, mailbox, alarms = await asyncio.to_thread(build, config)
     notify.ready()
+    telling = asyncio.create_task(alarms.run(stop), name="alarms")
     try:
         while not stop.is_set():
             await asyncio.to_thread(worker.step, PASS_S)
             notify.watchdog()
+            if telling.done() and not stop.is_set():
+                telling.result()  # an unforeseen exception ends the process
         await asyncio.to_thread(worker.flush)
     finally:
+        telling.cancel()
         await asyncio.to_thread(mailbox.close)
 
 
-def build(config: IngestConfig) -> tuple[Worker, Mailbox]:
+def build(config: IngestConfig) -> tuple[Worker, Mailbox, Alarms]:
     """Put ingest together. Raises LocalFaultError CONFIG_INVALID, LAKE_SCHEMA_MISMATCH or LAKE_HISTORY."""
     clock = SystemClock()
     for folder in (config.state_dir, config.run_dir, config.lake_dir):
@@ -75,8 +80,12 @@ def build(config: IngestConfig) -> tuple[Worker, Mailbox]:
     address = Address(config.broker_host, config.broker_port, _client_id(config.certificate))
     mailbox = Mailbox(address, lambda: _tls(config), clock)
     limits = Limits(config.flush_rows, config.flush_bytes, config.flush_s, config.parked_bytes, config.credit_bytes)
-    worker = Worker(mailbox, registry, sink, key=_ack_key(config.ack_key), clock=clock, status=status.Status(config.run_dir), limits=limits)
-    return worker, mailbox
+    alarms = Alarms(post(_pool(config), config.control_url), clock)
+    worker = Worker(
+        mailbox, registry, sink,
+        key=_ack_key(config.ack_key), clock=clock, status=status.Status(config.run_dir), limits=limits, alarm=alarms.note,
+    )  # fmt: skip
+    return worker, mailbox, alarms
 
 
 def _tls(config: IngestConfig) -> ssl.SSLContext:

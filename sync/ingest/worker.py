@@ -6,15 +6,16 @@ the broker's copy is let go last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from contracts import topics
 from contracts.batch import Ack, AckedStream, Nack
 from contracts.canonical import CONTEXT_ACK, CONTEXT_NACK, canonical_json, seal
-from contracts.errors import LocalFaultError, SkerryError, TransientError
+from contracts.errors import LocalFaultError, SkerryError, TransientError, error
 from contracts.features import bronze
+from contracts.ids import DEVICE_ID
 from program.clock import Clock
 from program.log import Log
 from signatures.ed25519 import SigningKey
@@ -49,9 +50,19 @@ class Limits:
 
 class Worker:
     def __init__(
-        self, mail: Mail, registry: Registry, sink: Sink, *, key: SigningKey, clock: Clock, status: Status, limits: Limits
+        self,
+        mail: Mail,
+        registry: Registry,
+        sink: Sink,
+        *,
+        key: SigningKey,
+        clock: Clock,
+        status: Status,
+        limits: Limits,
+        alarm: Callable[[SkerryError, str], None],
     ) -> None:
-        self._mail, self._registry, self._sink, self._key = mail, registry, sink, key
+        """`alarm(refusal, device)` is told of each refusal, and must not block."""
+        self._mail, self._registry, self._sink, self._key, self._alarm = mail, registry, sink, key, alarm
         self._clock, self._status, self._limits = clock, status, limits
         self._log = Log("ingest")
         self._gathered: list[Batch] = []
@@ -81,7 +92,7 @@ class Worker:
         self._status.duplicates += len(outcome.duplicates)
         self._park(outcome.ahead)
         for overlap in outcome.overlaps:
-            self._refuse(overlap.header.device, "INGEST_LEDGER", "numbers that were committed come again in a gap", overlap)
+            self._refuse(overlap, error("INGEST_LEDGER", overlap.stream, "numbers that were committed come again in a gap"))
         self._status.dropped([*outcome.duplicates, *outcome.overlaps])
         self._acknowledge({batch.header.device for batch in (*outcome.committed, *outcome.duplicates)})
         for message in self._unacknowledged:
@@ -115,10 +126,12 @@ class Worker:
         except LocalFaultError as fault:  # the table of this family is not ours to write: the device keeps its rows
             self._status.held += 1
             self._log.alarm("batch_held", code=fault.code, detail=str(fault))
+            self._alarm(fault, _sender(message.topic))
             self._nack(message.topic, fault)
         except SkerryError as refused:
             self._status.refused += 1
             self._log.alarm("batch_refused", code=refused.code, detail=str(refused))
+            self._alarm(refused, _sender(message.topic))
             self._nack(message.topic, refused)
         else:
             self._gathered.append(batch)
@@ -148,15 +161,17 @@ class Worker:
             self._mail.publish(topics.ack(device), self._sealed(CONTEXT_ACK, ack), retain=True)
             self._status.acked(positions)
 
-    def _refuse(self, device: str, code: str, detail: str, batch: Batch) -> None:
-        self._log.alarm("batch_refused", code=code, detail=detail, device_id=device, batch_seq=batch.seq)
+    def _refuse(self, batch: Batch, refused: SkerryError) -> None:
+        device = batch.header.device
+        self._log.alarm("batch_refused", code=refused.code, detail=str(refused), device_id=device, batch_seq=batch.seq)
+        self._alarm(refused, device)
         self._status.refused += 1
-        self._send_nack(device, batch.stream, batch.seq, code, detail)
+        self._send_nack(device, batch.stream, batch.seq, refused.code, refused.detail)
 
     def _nack(self, topic: str, refusal: SkerryError) -> None:
         """To the device whose topic it came on: the broker saw its certificate."""
-        if (sender := topics.parse_up(topic)) is not None:
-            self._send_nack(sender[0], "", 0, refusal.code, str(refusal))
+        if device := _sender(topic):
+            self._send_nack(device, "", 0, refusal.code, str(refusal))
 
     def _send_nack(self, device: str, stream: str, seq: int, code: str, detail: str) -> None:
         nack = Nack(
@@ -170,3 +185,9 @@ class Worker:
 
     def _now_us(self) -> int:
         return int(self._clock.utc().timestamp() * 1_000_000)
+
+
+def _sender(topic: str) -> str:
+    """The device that may publish there; "" for none."""
+    parsed = topics.parse_up(topic)
+    return parsed[0] if parsed and DEVICE_ID.fullmatch(parsed[0]) else ""

@@ -1,4 +1,4 @@
-"""The control plane's two internal routes for ingest, over mutual TLS 1.3, from what a test has put in. It can be switched off."""
+"""The control plane's three internal routes for ingest, over mutual TLS 1.3, from what a test has put in. It can be switched off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from contracts.features import FeatureSchema
-from contracts.operator import RegistryDevice, RegistryFeed
+from contracts.operator import RegistryDevice, RegistryFeed, ServiceAlarms
 from tests.integration.certificates import Certificates
 
 
@@ -19,6 +19,7 @@ class RegistryServer:
         self.devices: dict[str, RegistryDevice] = {}
         self.schemas: dict[str, FeatureSchema] = {}
         self.asked: list[str] = []
+        self.alarms: list[tuple[str, str]] = []  # code, device
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -65,6 +66,12 @@ class RegistryServer:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def do_POST(self) -> None:
+                told = ServiceAlarms.model_validate_json(self.rfile.read(int(self.headers["Content-Length"])))
+                registry.alarms += [(alarm.code, alarm.device) for alarm in told.alarms]
+                self.send_response(204)
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 return

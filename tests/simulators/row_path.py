@@ -53,10 +53,12 @@ def open_outbox(path: Path, budgets: dict[str, int] | None = None, **more: Any) 
     return Outbox(path, budgets=budgets or {"live": 1 << 20}, **more)
 
 
-def signed_ack(streams: dict[str, tuple[int, str]], key: SigningKey = ACK_KEY, device: str = DEVICE) -> bytes:
-    """stream -> (seq, running hash in hex), sealed."""
+def signed_ack(
+    streams: dict[str, tuple[int, str]], key: SigningKey = ACK_KEY, device: str = DEVICE, named: SigningKey | None = None
+) -> bytes:
+    """stream -> (seq, running hash in hex), sealed by `key`, in the name of `named`."""
     told = {name: {"seq": seq, "running_hash": digest} for name, (seq, digest) in streams.items()}
-    ack = Ack(device=device, streams=told, credit_bytes=1 << 20, key_id=key.key_id, issued_utc_us=0)
+    ack = Ack(device=device, streams=told, credit_bytes=1 << 20, key_id=(named or key).key_id, issued_utc_us=0)
     payload = canonical_json(ack.model_dump(mode="json"))
     return seal(payload, key.sign(CONTEXT_ACK, payload))
 
@@ -73,7 +75,11 @@ class Ingest:
         self.mail, self.clock = SimulatedMail(), SimulatedClock()
         self.sink = Sink(lake, self.clock)
         self.status = Status(folder)
-        self.worker = Worker(self.mail, registry, self.sink, key=ACK_KEY, clock=self.clock, status=self.status, limits=limits or Limits())
+        self.alarms: list[tuple[str, str]] = []  # code, device
+        self.worker = Worker(
+            self.mail, registry, self.sink, key=ACK_KEY, clock=self.clock, status=self.status, limits=limits or Limits(),
+            alarm=lambda refused, device: self.alarms.append((refused.code, device)),
+        )  # fmt: skip
 
     def receive(self, *messages: bytes, lane: str = "live", device: str = DEVICE) -> None:
         """Messages arrive; nothing is committed yet."""

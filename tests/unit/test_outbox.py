@@ -18,6 +18,7 @@ from signatures.ed25519 import verify
 from sync import codec
 from sync.uplink.outbox import Outbox, read_ledger
 from tests.simulators.row_path import (
+    ACK_KEY,
     DEVICE,
     DEVICE_KEY,
     DIGEST,
@@ -208,6 +209,17 @@ def test_a_lying_ack_frees_nothing(tmp_path: Path, code: str) -> None:
     before = outbox.ledger()
     assert code_of(believe, outbox, refusal_cases(before[stream])[code]) == code
     assert outbox.ledger() == before
+    outbox.close()
+
+
+def test_an_ack_in_the_name_of_a_key_that_did_not_sign_it_frees_nothing(tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path / "outbox.db")
+    stream = outbox.accept("live", SCHEMA, DIGEST, rows(0, 5)).stream
+    outbox.take(stream, 0, 1)
+    entry = outbox.ledger()[stream]
+    forged = signed_ack({stream: (entry.sent_seq, entry.running_hash)}, STRANGER_KEY, named=ACK_KEY)
+    assert code_of(believe, outbox, forged) == "ACK_SIGNATURE"
+    assert outbox.ledger()[stream] == entry
     outbox.close()
 
 
