@@ -14,11 +14,11 @@ class ControlConfig(Config):
 
     # -- listeners
     operators_host: str = "127.0.0.1"  # operators' API: plain HTTP and a bearer token, so keep it on this machine
-    operators_port: int = 8484  # of the operators' API
+    operators_port: int = Field(default=8484, ge=0, le=65535)  # of the operators' API
     devices_host: str = "0.0.0.0"  # noqa: S104 - devices come from outside; mutual TLS is required
-    devices_port: int = 8443  # of devices and services (mutual TLS 1.3)
+    devices_port: int = Field(default=8443, ge=0, le=65535)  # of devices and services (mutual TLS 1.3)
     enrolment_host: str = "0.0.0.0"  # noqa: S104 - devices come from outside; server TLS and a one-time token
-    enrolment_port: int = 8444  # of enrolment (server TLS)
+    enrolment_port: int = Field(default=8444, ge=0, le=65535)  # of enrolment (server TLS)
     keep_alive_s: int = Field(default=180, gt=0)  # longer than the poll interval: a handshake costs as much as thirty polls
 
     # -- where things lie
@@ -43,7 +43,7 @@ class ControlConfig(Config):
     # -- what devices are told at enrolment and in assignments
     control_url: str = "https://localhost:8443"  # where devices reach the devices' listener
     broker_host: str = "localhost"  # where devices reach the MQTT broker
-    broker_port: int = 8883  # of the MQTT broker (TLS)
+    broker_port: int = Field(default=8883, gt=0, le=65535)  # of the MQTT broker (TLS)
     poll_interval_s: float = Field(default=30, gt=0)  # how often a device asks for its assignment
     report_window_s: float = Field(default=30, gt=0)  # how long a device gathers figures into one window
     security_epoch_floor: int = Field(default=0, ge=0)  # bundles below it are refused by every device, for ever

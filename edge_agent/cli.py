@@ -18,7 +18,7 @@ from contracts.enrolment import Token
 from contracts.errors import SkerryError, error
 from edge_agent import AGENT_VERSION
 from edge_agent.config import DEFAULT_CONFIG, AgentConfig
-from program import log
+from program import failure, log
 from program.config import load
 from program.run import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_arguments, overrides, run
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command(options)
     except SkerryError as failed:
-        print(f"skerry-agent: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        failure.tell("skerry-agent", failed, getattr(options, "json", False))
         return EXIT_FAILED
     except BrokenPipeError:
         return EXIT_OK  # the reader of our output hung up

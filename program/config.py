@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -46,7 +47,22 @@ def load(model: type[C], path: Path, overrides: Mapping[str, Any] | None = None)
     except ValidationError as invalid:
         first = invalid.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise error("CONFIG_INVALID", f"{path}: {key}", first["msg"]) from invalid
+        why = _no_such_key(model, first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
+        raise error("CONFIG_INVALID", f"{path}: {key}", why) from invalid
+
+
+def _no_such_key(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    *tables, key = map(str, place)
+    for table in tables:
+        model = _table(model, table) or model
+    alike = difflib.get_close_matches(key, model.model_fields, 1)
+    return f"no such key; did you mean {alike[0]}?" if alike else "no such key"
+
+
+def _table(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    annotation = model.model_fields[name].annotation if name in model.model_fields else None
+    candidates = (annotation, *get_args(annotation))
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -54,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as unreadable:
         raise error("CONFIG_MISSING", str(path), str(unreadable)) from unreadable
-    except tomllib.TOMLDecodeError as broken:
+    except ValueError as broken:  # no TOML, or no text
         raise error("CONFIG_INVALID", str(path), str(broken)) from broken
 
 

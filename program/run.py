@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from contracts.errors import SkerryError
-from program import log, notify
+from program import failure, log, notify
 from program.config import Config, load
+from program.disk import require_writable
 
 C = TypeVar("C", bound=Config)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP = 0, 1, 2, 3  # docs/reference/exit-codes.md
@@ -44,10 +44,13 @@ def run(program: str, model: type[C], options: argparse.Namespace, main: Callabl
     log.configure(program)
     try:
         config = load(model, options.config, overrides(options))
+        require_writable(config.state_dir, config.run_dir)
         asyncio.run(_until_stopped(config, main))
     except SkerryError as failed:
-        log.Log(program).alarm("program_failed", code=failed.code, thing=failed.thing, detail=str(failed), remedy=failed.remedy)
-        print(f"{program}: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        log.Log(program).alarm(
+            "program_failed", code=failed.code, thing=failed.thing, detail=str(failed), remedy=failed.remedy, see=failed.see
+        )
+        failure.tell(program, failed)
         return EXIT_FAILED
     return EXIT_OK
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from contracts.errors import error
+from contracts.errors import SkerryError, error
+from program.sockets import port_owner
 
 GRACE_S = 5
 
@@ -90,11 +92,17 @@ def _configuration(one: Listener, keep_alive_s: int) -> uvicorn.Config:
 
 
 def _bound(one: Listener) -> socket.socket:
-    """Raises SETUP_PORT_BUSY."""
+    """Raises SETUP_PORT_BUSY, which names the owner; CONFIG_INVALID for an address that cannot be had at all."""
     try:
         family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
         bound = socket.create_server((one.host, one.port), family=family, backlog=1024)
-    except OSError as busy:
-        raise error("SETUP_PORT_BUSY", f"{one.name} {one.host}:{one.port}", str(busy)) from busy
+    except OSError as failed:
+        raise _not_bound(one, failed) from failed
     bound.setblocking(False)
     return bound
+
+
+def _not_bound(one: Listener, failed: OSError) -> SkerryError:
+    if failed.errno == errno.EADDRINUSE:
+        return error("SETUP_PORT_BUSY", f"{one.name}_port {one.host}:{one.port}", f"held by {port_owner(one.port)}")
+    return error("CONFIG_INVALID", f"{one.name}_host, {one.name}_port", f"cannot listen on {one.host}:{one.port}: {failed.strerror}")

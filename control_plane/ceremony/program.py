@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import re
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from contracts.errors import SkerryError
 from control_plane.ceremony import ceremony
 from control_plane.ceremony.layout import ROLES, Owner, Site
 from control_plane.ceremony.status import status
+from program import failure
 from program.run import EXIT_FAILED, EXIT_OK
 
 _PROFILE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.act(options)
     except SkerryError as failed:
-        print(f"skerry-ceremony: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        failure.tell("skerry-ceremony", failed, getattr(options, "json", False))
         return EXIT_FAILED
     return EXIT_OK
 

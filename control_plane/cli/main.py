@@ -29,11 +29,12 @@ site_wide.add_to(app)
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code, of exits.py. Typer itself prints usage errors and gives them 2."""
     from contracts.errors import SkerryError, TransientError
+    from program.failure import tell
 
     try:
         app(args=arguments, prog_name="skerry")
     except SkerryError as failed:
-        print(f"skerry: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        tell("skerry", failed, as_json="--json" in arguments)
         return NOT_YET if isinstance(failed, TransientError) else FAILED
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else OK

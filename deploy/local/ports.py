@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 
 from contracts.errors import error
-from deploy.local import proc
+from program.sockets import port_owner
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ def check_free(ports: Ports, host: str = "127.0.0.1") -> None:
             except OSError as busy:
                 if busy.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
-                raise error("SETUP_PORT_BUSY", f"port {port} ({use})", f"held by {proc.port_owner(port)}") from busy
+                raise error("SETUP_PORT_BUSY", f"port {port} ({use})", f"held by {port_owner(port)}") from busy

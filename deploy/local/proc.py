@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LISTEN, ESTABLISHED = "0A", "01"  # states in /proc/net/tcp
+from program.sockets import LISTEN, descriptors, tcp
+
 _UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
 
 
@@ -71,19 +72,19 @@ def uid(pid: int) -> int:
 
 def open_things(pid: int) -> OpenThings:
     """Raises FileNotFoundError when the process has ended meanwhile."""
-    targets = set(_targets(pid))
+    targets = set(descriptors(pid))
     sockets = {target[len("socket:[") : -1] for target in targets if target.startswith("socket:[")}
-    tcp, listening = _tcp(), set()
+    table, listening = tcp(), set()
     peers = set()
-    for inode in sockets & tcp.keys():
-        local, remote, state = tcp[inode]
-        if state == LISTEN:
-            listening.add(local)
+    for inode in sockets & table.keys():
+        line = table[inode]
+        if line.state == LISTEN:
+            listening.add(line.local_port)
         else:
-            peers.add((local, remote))
+            peers.add((line.local_port, line.remote_port))
     serves = {path for inode, (path, _) in _unix().items() if inode in sockets and path}
     # of a connection that it accepted, the local port is one that somebody listens on
-    everybodys = {local for local, _, state in tcp.values() if state == LISTEN}
+    everybodys = {line.local_port for line in table.values() if line.state == LISTEN}
     return OpenThings(
         files=frozenset(target for target in targets if target.startswith("/")),
         tcp_listens=frozenset(listening),
@@ -92,43 +93,12 @@ def open_things(pid: int) -> OpenThings:
     )
 
 
-def port_owner(port: int) -> str:
-    """`name (pid N)` of the process that listens on `port`; "another user's process" when /proc does not tell."""
-    inodes = {f"socket:[{inode}]" for inode, (local, _, state) in _tcp().items() if local == port and state == LISTEN}
-    for process in _all():
-        with contextlib.suppress(OSError):
-            if inodes & set(_targets(process.pid)):
-                return f"{process.role} (pid {process.pid})"
-    return "another user's process"
-
-
 def _all() -> Iterator[Process]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
             parent = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
             command = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
             yield Process(int(folder.name), parent, tuple(command))
-
-
-def _targets(pid: int) -> Iterator[str]:
-    for descriptor in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            yield os.readlink(f"/proc/{pid}/fd/{descriptor}")
-
-
-def _tcp() -> dict[str, tuple[int, int, str]]:
-    """inode -> (local port, remote port, state)"""
-    rows = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                rows[fields[9]] = (_port(fields[1]), _port(fields[2]), fields[3])
-    return rows
-
-
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2], 16)
 
 
 def _unix() -> dict[str, tuple[str, bool]]:

@@ -27,6 +27,7 @@ from deploy.local.steps import STORY, TRY_IT, Step
 from deploy.local.steps.kept import frames_again, where_to_look
 from deploy.local.story import Story
 from deploy.local.supervisor import Supervisor
+from program import failure
 from program.clock import SystemClock
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -121,7 +122,7 @@ async def _run_steps(story: Story, steps: Sequence[Step]) -> None:
             await step(story)
             story.record.timings_s[step.__module__.rpartition(".")[2]] = round(story.clock.mono() - step_began_s, 2)
     except SkerryError as failed:
-        story.progress.say(f"\n{failed}\n  remedy: {failed.remedy}")
+        story.progress.say(f"\n{failure.text(failed)}")
     finally:
         story.record.timings_s["all"] = round(story.clock.mono() - began_s, 2)
 

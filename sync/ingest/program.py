@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import ssl
-import sys
 from pathlib import Path
 
 import urllib3
@@ -14,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from contracts.errors import SkerryError, error
-from program import notify
+from program import failure, notify
 from program.clock import SystemClock
 from program.config import load
 from program.run import EXIT_FAILED, EXIT_OK, add_arguments, overrides, run
@@ -46,7 +45,7 @@ def dispatch(options: argparse.Namespace) -> int:
         if options.command == "status":
             return _status(options)
     except SkerryError as failed:
-        print(f"skerry-ingest: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        failure.tell("skerry-ingest", failed, options.json)
         return EXIT_FAILED
     return run("skerry-ingest", IngestConfig, options, serve)
 

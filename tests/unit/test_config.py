@@ -80,6 +80,27 @@ def test_an_unknown_key_or_a_wrong_value_is_refused_by_name(tmp_path: Path, text
     assert refused.value.thing == f"{path}: {key}"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("intervall_s = 1", "no such key; did you mean interval_s?"),
+        ('[broker]\nhots = "x"', "no such key; did you mean host?"),
+        ("colour = 1", "no such key"),
+    ],
+)
+def test_the_key_that_was_meant_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(LocalFaultError) as refused:
+        load(Example, written(tmp_path, text))
+    assert refused.value.detail == said
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LocalFaultError) as refused:
+        load(Example, tmp_path / "binary.toml")
+    assert refused.value.code == "CONFIG_INVALID"
+
+
 def test_an_unknown_key_below_a_known_table_of_the_environment_is_refused(tmp_path: Path) -> None:
     with environment(SKERRY_BROKER__HOTS="x"), pytest.raises(LocalFaultError) as refused:
         load(Example, written(tmp_path, ""))

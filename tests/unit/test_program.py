@@ -51,7 +51,17 @@ def notify_socket(folder: Path) -> Iterator[socket.socket]:
 def started(folder: Path, *, fails: bool = False, toml: str = "") -> subprocess.Popen[str]:
     config = folder / "example.toml"
     config.write_text(toml)
-    command = [sys.executable, "-c", PROGRAM.format(fails=fails), "--config", str(config), "--state-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM.format(fails=fails),
+        "--config",
+        str(config),
+        "--state-dir",
+        str(folder),
+        "--run-dir",
+        str(folder),
+    ]
     environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
     return subprocess.Popen(command, cwd=REPO, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -80,6 +90,7 @@ def test_a_known_error_at_start_is_said_with_its_remedy(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "SETUP_PORT_BUSY: 127.0.0.1:1" in log
     assert "remedy: stop the program named" in log
+    assert "see: docs/reference/errors.md#setup_port_busy" in log
     assert "Traceback" not in log
 
 
