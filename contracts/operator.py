@@ -41,6 +41,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from contracts.errors import error
 from contracts.features import FeatureSchema
 from contracts.ids import DeviceId, Name, Wire
 from contracts.release import ModelVersion, Release
@@ -63,7 +64,7 @@ class TokenRequest(Wire):
 
     serial: str | None = None
     labels: dict[str, str] = {}
-    valid_s: int = Field(default=86_400, gt=0)
+    valid_s: int = Field(default=86_400, gt=0, le=10 * 366 * 86_400)
     preregistered: bool = True
 
 
@@ -110,9 +111,9 @@ class GateView(Wire):
 
 
 class WaveRequest(Wire):
-    """`size` devices (None: all that are left), chosen in the order of their ids, or `devices` by name."""
+    """`size` devices (None: all that are left), chosen in the order of their ids, or `devices` by name. None at all: CAMPAIGN_WAVE_EMPTY."""
 
-    size: int | None = Field(default=None, ge=1)
+    size: int | None = None
     devices: tuple[DeviceId, ...] = ()
     soak_s: float = Field(default=0, ge=0)
     gates: tuple[Gate, ...] = ()
@@ -129,6 +130,12 @@ class CampaignRequest(Wire):
     state_deadline_s: dict[State, float] = {}
     wave_deadline_s: float = Field(default=3600, gt=0)
     on_failure: Literal["pause", "rollback"] = "rollback"
+
+    def check_waves(self) -> None:
+        """Before it is sent, and again where it is made. Raises CAMPAIGN_WAVE_EMPTY: a slice of -1 devices would be all but the last."""
+        for number, wave in enumerate(self.waves, start=1):
+            if wave.size is not None and wave.size < 1:
+                raise error("CAMPAIGN_WAVE_EMPTY", self.name, f"wave {number} is of {wave.size} devices")
 
 
 CampaignState = Literal["RUNNING", "PAUSED", "SUCCEEDED", "ROLLING_BACK", "ROLLED_BACK", "ABORTED"]

@@ -35,6 +35,7 @@ STATUS_BY_CODE = {
     "REPORT_KIND": 422,
     "BUILD_RELEASE_STATE": 409,
     "API_REGISTRY_UNREACHABLE": 503,
+    "API_STORAGE": 507,
     "CAMPAIGN_UNKNOWN": 404,
     "CAMPAIGN_STATE": 409,
     "CAMPAIGN_INVALID": 422,
@@ -69,7 +70,7 @@ def install(app: FastAPI) -> None:
 
 async def _on_skerry_error(request: Request, failed: Exception) -> Response:
     assert isinstance(failed, SkerryError)
-    if isinstance(failed, TrustError | LocalFaultError):
+    if isinstance(failed, TrustError | LocalFaultError) or failed.code == "API_STORAGE":
         log.alarm("request_failed", path=request.url.path, code=failed.code, detail=str(failed))
     return problem(failed)
 

@@ -15,17 +15,19 @@ from contracts.operator import CampaignRequest
 def build(file: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The request's JSON: the file's fields, and over them each option that was given (not None, not empty).
 
-    Raises CONFIG_MISSING, CAMPAIGN_INVALID.
+    Raises CONFIG_MISSING, CAMPAIGN_INVALID, CAMPAIGN_WAVE_EMPTY.
     """
     fields = {**(_read(file) if file else {}), **{key: value for key, value in options.items() if value not in (None, [], {})}}
     unknown = set(fields) - set(CampaignRequest.model_fields)
     if unknown:
         raise error("CAMPAIGN_INVALID", str(file), f"no such field: {', '.join(sorted(unknown))}")
     try:
-        return CampaignRequest(**fields).model_dump(mode="json")
+        request = CampaignRequest(**fields)
     except ValidationError as invalid:
         first = invalid.errors()[0]
         raise error("CAMPAIGN_INVALID", ".".join(map(str, first["loc"])), first["msg"]) from invalid
+    request.check_waves()
+    return request.model_dump(mode="json")
 
 
 def _read(file: Path) -> dict[str, Any]:

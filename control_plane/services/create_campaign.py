@@ -20,9 +20,10 @@ CAMPAIGNS = "campaigns"
 def create_campaign(units: Units, request: CampaignRequest, actor: str) -> str:
     """The id of the new campaign, which is RUNNING.
 
-    Raises CAMPAIGN_INVALID (a wave is empty, a device is named twice or not active), CAMPAIGN_NO_RELEASE (the release is
-    not signed, or lacks a profile of the devices).
+    Raises CAMPAIGN_INVALID (a device is named twice or not active), CAMPAIGN_NO_DEVICE (nothing carries the labels),
+    CAMPAIGN_WAVE_EMPTY, CAMPAIGN_NO_RELEASE (the release is not signed, or lacks a profile of the devices).
     """
+    request.check_waves()
     with units.write() as work:
         waves = _waves(work, request)
         chosen = [device for wave in waves for device in wave.devices]
@@ -42,6 +43,8 @@ def create_campaign(units: Units, request: CampaignRequest, actor: str) -> str:
 
 def _waves(work: UnitOfWork, request: CampaignRequest) -> list[Wave]:
     candidates = {row.id: row for row in devices.listed(work.session) if row.state == devices.ACTIVE and _carries(row, request.labels)}
+    if not candidates:
+        raise error("CAMPAIGN_NO_DEVICE", request.name, _wanted(request.labels))
     named = [device for wave in request.waves for device in wave.devices]
     if len(set(named)) != len(named):
         raise error("CAMPAIGN_INVALID", request.name, "a device is named twice")
@@ -53,9 +56,15 @@ def _waves(work: UnitOfWork, request: CampaignRequest) -> list[Wave]:
         taken = list(asked.devices) or left[: asked.size]
         left = [device for device in left if device not in set(taken)]
         if not taken:
-            raise error("CAMPAIGN_INVALID", request.name, f"wave {number} has no device")
+            raise error("CAMPAIGN_WAVE_EMPTY", request.name, f"no device is left for wave {number}")
         waves.append(Wave(number, tuple(taken), with_implicit(asked.gates), asked.soak_s))
     return waves
+
+
+def _wanted(labels: dict[str, str]) -> str:
+    return (
+        f"no active device has {', '.join(f'{key}={value}' for key, value in sorted(labels.items()))}" if labels else "no device is active"
+    )
 
 
 def _carries(row: DeviceRow, labels: dict[str, str]) -> bool:

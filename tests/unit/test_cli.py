@@ -285,13 +285,37 @@ def test_options_win_over_the_file(skerry: Run, api: OperatorsApi) -> None:
         "create x --release r-1", "create X --release r-1 --wave 1",
         "create x --release r-1 --wave some", "create x --release r-1 --wave 1:x",
         "create x --release r-1 --wave 1 --gate speed=1", "create x --release r-1 --wave 1 --gate agreement", "create x --gate agreement=1",
-        "create x --release r-1 --wave 1 --on-failure hope", "create x --release r-1 --wave 0",
+        "create x --release r-1 --wave 1 --on-failure hope",
     ],
 )  # fmt: skip
 def test_a_mistake_is_met_before_anything_is_sent(skerry: Run, api: OperatorsApi, wrong: str) -> None:
     code, _, err = skerry(f"campaign {wrong}")
     assert (code, err.split(": ")[1]) == (exits.FAILED, "CAMPAIGN_INVALID")
     assert api.requests == []
+
+
+@pytest.mark.parametrize("size", ["0", "-1"])
+def test_a_wave_of_nothing_is_met_before_anything_is_sent(skerry: Run, api: OperatorsApi, size: str) -> None:
+    code, _, err = skerry(f"campaign create x --release r-1 --wave=1 --wave={size}")
+    assert (code, err.split(": ")[1]) == (exits.FAILED, "CAMPAIGN_WAVE_EMPTY")
+    assert f"wave 2 is of {size} devices" in err
+    assert api.requests == []
+
+
+def test_an_error_reads_the_same_for_people_and_for_scripts(skerry: Run) -> None:
+    """What, what to do, where it is explained; on stderr, so that a pipe gets results and nothing else."""
+    _, out, err = skerry("release show nothing-1")
+    assert out == ""
+    assert err.splitlines()[1:] == ["  remedy: check the id", "  see: docs/reference/errors.md#api_not_found"]
+    _, out, err = skerry("release show nothing-1 --json")
+    told = json.loads(err)
+    assert (out, told["code"], told["remedy"], told["see"]) == (
+        "",
+        "API_NOT_FOUND",
+        "check the id",
+        "docs/reference/errors.md#api_not_found",
+    )
+    assert set(told) == {"program", "code", "detail", "remedy", "see"}
 
 
 @pytest.mark.parametrize("content", ["name = ", 'nome = "x"'])
