@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -46,13 +46,11 @@ class Issued:
 
 def parse_request(csr_pem: str) -> Request:
     """Raises ENROL_CSR_REFUSED unless it is an EC P-256 request signed by its own key."""
-    if len(csr_pem) > MAX_CSR_BYTES:
-        raise error("ENROL_CSR_REFUSED", "certificate request", "too large")
+    request = _read(csr_pem)
     try:
-        request = x509.load_pem_x509_csr(csr_pem.encode())
         key, good = request.public_key(), request.is_signature_valid
-    except (ValueError, TypeError, InvalidSignature) as unreadable:
-        raise error("ENROL_CSR_REFUSED", "certificate request", f"cannot be read: {unreadable}") from unreadable
+    except _UNREADABLE as unreadable:
+        raise error("ENROL_CSR_REFUSED", "certificate request", f"its key cannot be read: {unreadable}") from unreadable
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise error("ENROL_CSR_REFUSED", "certificate request", "the key is not EC P-256")
     if not good:
@@ -60,12 +58,28 @@ def parse_request(csr_pem: str) -> Request:
     return Request(key)
 
 
+# Everything that python-cryptography raises on DER that a stranger has made up; it has no common base but Exception.
+_UNREADABLE = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion)
+
+
+def _read(csr_pem: str) -> x509.CertificateSigningRequest:
+    if len(csr_pem) > MAX_CSR_BYTES:
+        raise error("ENROL_CSR_REFUSED", "certificate request", "too large")
+    try:
+        return x509.load_pem_x509_csr(csr_pem.encode())
+    except _UNREADABLE as unreadable:
+        raise error("ENROL_CSR_REFUSED", "certificate request", f"cannot be read: {unreadable}") from unreadable
+
+
 def require_own_name(csr_pem: str, device: str) -> None:
     """The request's subject is never used, but one that claims another identity is refused. Raises ENROL_CSR_REFUSED."""
-    names = x509.load_pem_x509_csr(csr_pem.encode()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    try:
+        names = _read(csr_pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except _UNREADABLE as unreadable:  # names are decoded when they are asked for
+        raise error("ENROL_CSR_REFUSED", "certificate request", f"its subject cannot be read: {unreadable}") from unreadable
     claimed = [str(name.value) for name in names]
     if any(name != device and (DEVICE_ID.search(name) or SERVICE_ID.search(name)) for name in claimed):
-        raise error("ENROL_CSR_REFUSED", device, f"the request claims to be {claimed[0][:80]}")
+        raise error("ENROL_CSR_REFUSED", device, f"the request claims to be {claimed[0][:80]!r}")
 
 
 def check_batch_key(request: Request, batch_key: BatchKey) -> None:
