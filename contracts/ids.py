@@ -18,9 +18,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
 
 class Wire(BaseModel):
-    """Base of every model that crosses a border: frozen; unknown fields are tolerated."""
+    """Base of every model that crosses a border: frozen; unknown fields are tolerated; NaN and infinity, which JSON lacks, are not."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 def service_urn(role: str) -> str:

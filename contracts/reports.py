@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
 from contracts.ids import DeviceId, Wire
 from contracts.states import State
 
 MAX_REPORTS = 256
+HISTOGRAM_BUCKETS = 64  # processing.latency.BUCKETS; a test holds the two together
+MAX_COUNT = 2**53  # what JSON's readers agree on; no table of ours holds more than 2**63
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Word = Annotated[str, StringConstraints(max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=4000)]
 
 
 class _Report(Wire):
-    execution: str  # the last execution's id goes on after CONFIRMED; "" before the first one
-    fence: int = Field(ge=0)
-    seq: int = Field(ge=1)  # dense from 1 per execution, durable in agent.db
-    boot_id: str
-    mono_ms: int
-    utc: str  # ISO 8601, the device's clock
-    bundle_digest: str  # what answers live frames now; "" before the first activation
+    execution: Word  # the last execution's id goes on after CONFIRMED; "" before the first one
+    fence: Count
+    seq: int = Field(ge=1, le=MAX_COUNT)  # dense from 1 per execution, durable in agent.db
+    boot_id: Word
+    mono_ms: Count
+    utc: Word  # ISO 8601, the device's clock
+    bundle_digest: Word  # what answers live frames now; "" before the first activation
 
 
 class Transition(_Report):
     kind: Literal["transition"] = "transition"
     state: State
-    code: str = ""  # error code when the state is a failure
-    detail: str = ""
+    code: Word = ""  # error code when the state is a failure
+    detail: Text = ""
     local: bool = False  # a roll back that the device decided by itself after CONFIRMED
 
 
@@ -38,26 +44,35 @@ class Window(_Report):
 
     kind: Literal["window"] = "window"
     duration_s: float = Field(ge=0)
-    frames: int = Field(ge=0)
-    accepted_rows: int = Field(ge=0)
-    refused: int = Field(ge=0)  # frames without an accepted row: busy arena, timeout, full outbox, broken link
-    not_finite: int = Field(ge=0)
-    latency: tuple[int, ...]
-    cpu_us: int = Field(default=0, ge=0)  # the worker's CPU time in this window
-    shadow_digest: str = ""
-    pairs: int = Field(default=0, ge=0)  # frames that both answered
-    agreed: int = Field(default=0, ge=0)
-    shadow_latency: tuple[int, ...] = ()
+    frames: Count
+    accepted_rows: Count
+    refused: Count  # frames without an accepted row: busy arena, timeout, full outbox, broken link
+    not_finite: Count
+    latency: tuple[Count, ...]
+    cpu_us: Count = 0  # the worker's CPU time in this window
+    shadow_digest: Word = ""
+    pairs: Count = 0  # frames that both answered
+    agreed: Count = 0
+    shadow_latency: tuple[Count, ...] = ()
     temperature_c: float | None = None
-    memory_bytes: int | None = None  # the worker's resident set
+    memory_bytes: Count | None = None  # the worker's resident set
     probation: bool = False
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Window:
+        if self.agreed > self.pairs:
+            raise ValueError(f"{self.agreed} of {self.pairs} pairs agreed")
+        for name in ("latency", "shadow_latency"):
+            if len(getattr(self, name)) not in (0, HISTOGRAM_BUCKETS):
+                raise ValueError(f"{name} has {len(getattr(self, name))} buckets, not {HISTOGRAM_BUCKETS}")
+        return self
 
 
 class Event(_Report):
     kind: Literal["event"] = "event"
-    event: str
-    code: str = ""
-    detail: str = ""
+    event: Word
+    code: Word = ""
+    detail: Text = ""
 
 
 Report = Annotated[Transition | Window | Event, Field(discriminator="kind")]
@@ -66,10 +81,10 @@ Report = Annotated[Transition | Window | Event, Field(discriminator="kind")]
 class Hello(Wire):
     """What a device says of itself; goes with each batch of reports."""
 
-    agent_version: str
-    profile: str
-    running_digest: str
-    ledger: dict[str, int] = {}  # stream -> accepted rows
+    agent_version: Word
+    profile: Word
+    running_digest: Word
+    ledger: dict[Word, Count] = Field(default={}, max_length=256)  # stream -> accepted rows
 
 
 class ReportBatch(Wire):
