@@ -29,16 +29,16 @@ class BatchHeader(Wire):
     seq: int = Field(ge=1)
     last_seq: int = Field(ge=1)  # equals seq for rows; a gap stands for seq..last_seq
     rows: int = Field(ge=0)  # rows in the body, or rows that were shed
-    schema_id: str  # "" for a gap
-    bundle_digest: str  # "" for a gap
+    schema_id: str = Field(pattern=r"^([0-9a-f]{16})?$")  # "" for a gap; ingest asks for it by a path
+    bundle_digest: str = Field(max_length=64)  # "" for a gap
     accepted_utc_us: int
-    boot_id: str
-    key_id: str
+    boot_id: str = Field(max_length=64)
+    key_id: str = Field(max_length=64)
     hash_before: bytes = Field(min_length=32, max_length=32)  # running hash before and after: see docs on the ledger
     hash_after: bytes = Field(min_length=32, max_length=32)
     body_sha256: bytes = Field(min_length=32, max_length=32)
-    shed_bytes: int = 0
-    reason: str = ""
+    shed_bytes: int = Field(default=0, ge=0)
+    reason: str = Field(default="", max_length=64)
 
     def to_array(self) -> list[object]:
         return [getattr(self, name) for name in type(self).model_fields]

@@ -33,7 +33,7 @@ def header(**changes: object) -> BatchHeader:
         "seq": 1,
         "last_seq": 1,
         "rows": 3,
-        "schema_id": "aa",
+        "schema_id": "a" * 16,
         "bundle_digest": "b" * 64,
         "accepted_utc_us": 1,
         "boot_id": "boot",
