@@ -25,6 +25,7 @@ from control_plane.adapters.peer_certificate import Issuers, httptools_protocol
 from control_plane.api import apps
 from control_plane.config import ControlConfig
 from control_plane.services.advance_campaigns import advance_campaigns
+from control_plane.services.attempts import Attempts
 from control_plane.services.desired_state import DesiredState
 from control_plane.services.enrol_device import Enrolment
 from control_plane.services.events import EventFeed
@@ -62,7 +63,7 @@ async def serve(config: ControlConfig, stop: asyncio.Event) -> None:
             log("control_serves", **ports)
             await _loops(plane, stop)
     finally:
-        await asyncio.to_thread(plane.last_seen.flush)
+        await asyncio.to_thread(Attempts(log, "heartbeats"), plane.last_seen.flush)
         plane.models.close()
         database.close()
     log("control_stopped")
@@ -130,6 +131,7 @@ async def _campaigns(plane: Plane, stop: asyncio.Event) -> None:
             loop.call_soon_threadsafe(due.set)
 
     plane.units.on_commit(committed)
+    attempt = Attempts(log, "campaigns")
     stopping = asyncio.create_task(stop.wait(), name="campaigns-stop")
     stopping.add_done_callback(lambda _: due.set())
     alarm = Alarm(due.set)
@@ -138,7 +140,7 @@ async def _campaigns(plane: Plane, stop: asyncio.Event) -> None:
         notify.ready("serves")
         while not stop.is_set():
             due.clear()
-            when = await asyncio.to_thread(advance_campaigns, plane.units)
+            when = await asyncio.to_thread(attempt, lambda: advance_campaigns(plane.units))
             if when is not None:
                 alarm.set(max(when, plane.clock.utc() + SOONEST))
             notify.watchdog()
@@ -149,9 +151,10 @@ async def _campaigns(plane: Plane, stop: asyncio.Event) -> None:
 
 
 async def _heartbeats(plane: Plane, stop: asyncio.Event) -> None:
+    attempt = Attempts(log, "heartbeats")
     while not await plane.clock.wait(stop, plane.config.last_seen_flush_s):
-        await asyncio.to_thread(plane.last_seen.flush)
-        await asyncio.to_thread(plane.refusals.flush)
+        await asyncio.to_thread(attempt, plane.last_seen.flush)
+        await asyncio.to_thread(attempt, plane.refusals.flush)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Blob store: a folder of immutable files named by their sha256, `<first two digits>/<sha256>`.
 
 Rules: bytes are hashed while they stream to a temporary file; only a file whose digest is the one asked for gets its name,
-after fsync of file and folder; an existing blob is never written again (the same digest is the same bytes).
+after fsync of file and folder; an existing blob is never written again (the same digest is the same bytes). A disk that takes no
+writes is API_STORAGE: the upload is refused, nothing of it stays, and what is there is served on.
 Written by skerry-control only; readable by the signer and the builder's downloads, hence mode 0644.
 """
 
@@ -12,10 +13,12 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from contracts.canonical import sha256_hex
 from contracts.errors import error
+from program.disk import writing
 from program.files import fsync_folder
 
 MAX_BLOB_BYTES = 256 * 1024 * 1024
@@ -69,7 +72,7 @@ class BlobStore:
         """Store `data`; its digest."""
         digest = sha256_hex(data)
         if not self.has(digest):
-            with _Incoming(self.folder / ".incoming") as incoming:
+            with self._storing(digest), _Incoming(self.folder / ".incoming") as incoming:
                 incoming.write(data)
                 self._publish(incoming, digest)
         return digest
@@ -77,10 +80,10 @@ class BlobStore:
     async def receive(self, digest: str, body: AsyncIterable[bytes], limit_bytes: int = MAX_BLOB_BYTES) -> bool:
         """Store the streamed body under `digest`; True when it is new.
 
-        Raises API_DIGEST when the bytes have another digest, API_TOO_LARGE beyond `limit_bytes`.
+        Raises API_DIGEST when the bytes have another digest, API_TOO_LARGE beyond `limit_bytes`, API_STORAGE.
         """
         self.path(digest)
-        with _Incoming(self.folder / ".incoming") as incoming:
+        with self._storing(digest), _Incoming(self.folder / ".incoming") as incoming:
             async for piece in body:
                 if incoming.length + len(piece) > limit_bytes:
                     raise error("API_TOO_LARGE", digest, f"more than {limit_bytes} bytes")
@@ -91,6 +94,9 @@ class BlobStore:
                 return False
             self._publish(incoming, digest)
         return True
+
+    def _storing(self, digest: str) -> AbstractContextManager[None]:
+        return writing("API_STORAGE", self.folder, f"storing blob {digest}")
 
     def _publish(self, incoming: _Incoming, digest: str) -> None:
         final = self.path(digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from contracts.errors import SkerryError
 from control_plane.services.unit_of_work import Units
 from control_plane.store import devices
 from program.clock import Clock
@@ -22,8 +23,13 @@ class LastSeen:
         return self._times.get(device)
 
     def flush(self) -> None:
-        """Write what was noted since the last call, in one transaction."""
+        """Write what was noted since the last call, in one transaction. What could not be written is kept for the next call."""
         noted, self._times = self._times, {}
-        if noted:
+        if not noted:
+            return
+        try:
             with self._units.write() as work:
                 devices.seen(work.session, noted)
+        except SkerryError:
+            self._times = {**noted, **self._times}
+            raise

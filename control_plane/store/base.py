@@ -6,6 +6,7 @@ so that what was answered survives a power cut; foreign keys on; times are aware
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import JSON, TypeDecorator
+
+from contracts.errors import error
 
 __all__ = ["Base", "Database", "Session", "Utc", "make_engine"]
 
@@ -83,8 +87,27 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
+# The disk's own troubles; PostgreSQL reports its own through the server's log, and as a lost connection.
+_DISK_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+
+
+@contextmanager
+def on_disk(engine: Engine) -> Iterator[None]:
+    """A disk that takes no writes is API_STORAGE: the transaction did not happen, and may be tried again. All else is a bug."""
+    try:
+        yield
+    except OperationalError as failed:
+        code = getattr(failed.orig, "sqlite_errorcode", 0)
+        if code & 0xFF not in _DISK_CODES:  # the upper bits are SQLite's finer distinctions
+            raise
+        raise error("API_STORAGE", str(engine.url.database), str(failed.orig)) from failed
+
+
 class Database:
-    """Hands out sessions: `write()` is one transaction that commits at the end of the block, `read()` sees one snapshot."""
+    """Hands out sessions: `write()` is one transaction that commits at the end of the block, `read()` sees one snapshot.
+
+    Both raise TransientError API_STORAGE when the disk does not take writes.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -94,12 +117,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        with self._writer, Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with on_disk(self.engine), self._writer, Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with Session(self._reader, expire_on_commit=False) as session, session.begin():
+        with on_disk(self.engine), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:

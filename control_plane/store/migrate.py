@@ -11,6 +11,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine
 
+from control_plane.store.base import on_disk
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -23,6 +25,6 @@ def configuration(connection: Connection) -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Upgrade to the newest revision; a crash in the middle leaves the schema as it was."""
-    with engine.begin() as connection:
+    """Upgrade to the newest revision; a crash in the middle leaves the schema as it was. Raises API_STORAGE."""
+    with on_disk(engine), engine.begin() as connection:
         command.upgrade(configuration(connection), "head")
