@@ -1,6 +1,7 @@
 """agent.db: update record, floors, reports and journal. SQLite with synchronous FULL: a call that returned is on the disk.
 
 One connection behind one lock: the update loop writes from the event loop's thread, the TUF client from another.
+A disk that takes no writes is LocalFaultError SETUP_STATE_DISK from each method that writes: then nothing of the call has happened.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import error
 from edge_agent.core.floors import Floors, with_epoch, with_versions
 from edge_agent.core.record import Record, from_json, to_json
 from edge_agent.ports import Draft, PendingReport
@@ -32,14 +34,23 @@ CREATE TABLE IF NOT EXISTS journal (n INTEGER PRIMARY KEY AUTOINCREMENT, utc_s R
 
 class AgentDb:
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA cache_size = -256")  # kB; the database is small, and so is the agent
-        self._db.executescript(_TABLES)
-        if self._db.execute("PRAGMA user_version").fetchone()[0] not in (0, SCHEMA):
+        self._lock, self._path = threading.Lock(), path
+        self.trouble = ""  # what the disk said to the last write, "" after one that it took
+        with self._on_disk("opening it"):
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA cache_size = -256")  # kB; the database is small, and so is the agent
+            self._create(path)
+
+    def _create(self, path: Path) -> None:
+        """Writes nothing where everything is there: an agent that was killed comes back also on a full disk."""
+        form = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if form == SCHEMA:
+            return
+        if form != 0:
             raise ValueError(f"{path} was written by a newer agent")
+        self._db.executescript(_TABLES)
         self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         path.chmod(0o600)
 
@@ -47,15 +58,25 @@ class AgentDb:
         self._db.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+    def _on_disk(self, phase: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as failed:
+            self.trouble = f"{phase}: {failed}"
+            raise error("SETUP_STATE_DISK", str(self._path), self.trouble) from failed
+        self.trouble = ""
+
+    @contextmanager
+    def _transaction(self, phase: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._on_disk(phase):
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _read(self, key: str) -> str | None:
         with self._lock:
@@ -69,14 +90,14 @@ class AgentDb:
         return from_json(text) if text else Record()
 
     def save(self, record: Record, reports: Sequence[Draft] = ()) -> None:
-        with self._transaction() as db:
+        with self._transaction("saving the update record") as db:
             _put(db, "record", to_json(record))
             _add(db, reports)
 
     # -- reports
 
     def add_reports(self, reports: Sequence[Draft]) -> None:
-        with self._transaction() as db:
+        with self._transaction("keeping reports") as db:
             _add(db, reports)
 
     def pending(self, limit: int) -> list[PendingReport]:
@@ -89,7 +110,7 @@ class AgentDb:
             return int(self._db.execute("SELECT count(*) FROM reports").fetchone()[0])
 
     def confirm_reports(self, accepted: dict[str, int]) -> None:
-        with self._transaction() as db:
+        with self._transaction("confirming reports") as db:
             for execution, seq in accepted.items():
                 db.execute("DELETE FROM reports WHERE execution = ? AND seq <= ?", (execution, seq))
 
@@ -100,12 +121,13 @@ class AgentDb:
         return Floors.of_json(json.loads(text)) if text else Floors()
 
     def set_floors(self, floors: Floors) -> None:
-        with self._transaction() as db:
+        with self._transaction("raising floors") as db:
             row = db.execute("SELECT value FROM state WHERE key = 'floors'").fetchone()
             stored = Floors.of_json(json.loads(row[0])) if row else Floors()
             risen = with_epoch(with_versions(floors, stored.versions), stored.security_epoch)
-            time_utc_s = max(floors.time_utc_s, stored.time_utc_s)
-            _put(db, "floors", json.dumps({**risen.as_json(), "time_utc_s": time_utc_s}))
+            values = {**risen.as_json(), "time_utc_s": max(floors.time_utc_s, stored.time_utc_s)}
+            if values != stored.as_json():
+                _put(db, "floors", json.dumps(values))
 
     # -- small facts (last verified timestamp of the director, and the like) and journal
 
@@ -114,11 +136,11 @@ class AgentDb:
         return dict(json.loads(text)) if text else {}
 
     def set_fact(self, key: str, value: dict[str, Any]) -> None:
-        with self._transaction() as db:
+        with self._transaction("keeping what the director said") as db:
             _put(db, f"fact:{key}", json.dumps(value))
 
     def journal(self, event: str, fields: dict[str, Any]) -> None:
-        with self._transaction() as db:
+        with self._transaction("writing the journal") as db:
             db.execute("INSERT INTO journal (utc_s, event, fields) VALUES (?, ?, ?)", (time.time(), event, json.dumps(fields, default=str)))
             db.execute("DELETE FROM journal WHERE n <= (SELECT max(n) FROM journal) - ?", (JOURNAL_ROWS,))
 
