@@ -116,6 +116,11 @@ class ControlProcess:
         self._clients: list[Http] = []
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def ca(self) -> Path:
         return self.site.public / "site-ca.crt"
 
