@@ -71,7 +71,9 @@ _T, _R, _X, _L = TransientError, RejectedError, TrustError, LocalFaultError
 # fmt: off
 CODES: dict[str, Code] = {
     # -- SETUP, CONFIG
-    "SETUP_PORT_BUSY": Code(_L, "a port that is needed is in use", "stop the program named, or choose another port (*_port in control.toml; ./dev demo --port-base N)"),
+    "SETUP_PORT_BUSY": Code(
+        _L, "a port that is needed is in use", "stop the program named, or choose another port (*_port in control.toml, --port-base)"
+    ),
     "SETUP_NEEDS_APT": Code(_L, "Debian packages are missing", "run the printed apt-get line once"),
     "SETUP_NEEDS_PYTHON": Code(_L, "there is no Python 3.11", "install it: on Debian 12 the packages python3 and python3-venv"),
     "SETUP_PROGRAM_FAILED": Code(_L, "a program did not become ready", "read its log, whose path is printed"),
@@ -83,7 +85,7 @@ CODES: dict[str, Code] = {
     "SETUP_PROFILE_EXISTS": Code(_L, "the profile has a key and a delegation already", "nothing is to be done"),
     "SETUP_PROFILE_UNKNOWN": Code(_L, "no firmware profile fits this machine", "add one under firmware_profiles/profiles"),
     "SETUP_STATE_DISK": Code(
-        _L, "a folder of this program does not take writes", "free space there, mount it writable or give it to the program's user; then it goes on"
+        _L, "a folder of this program does not take writes", "free space there, mount it writable or give it to the program's user"
     ),
     "CONFIG_INVALID": Code(_L, "the configuration file is not valid", "mend the key that is named; see docs/reference/configuration.md"),
     "CONFIG_MISSING": Code(_L, "the configuration file cannot be read", "check the path and its permissions"),
@@ -158,7 +160,7 @@ CODES: dict[str, Code] = {
     "LAKE_SCHEMA_MISMATCH": Code(_L, "a table exists with another schema", "move the table away or migrate it"),
     "LAKE_HISTORY": Code(_L, "a watermark names a batch that no table holds", "restore the table: part of its history is gone"),
     "LAKE_CONFLICT": Code(_T, "another writer committed first", "it is tried again on the new snapshot"),
-    "LAKE_DISK": Code(_L, "the lake's disk does not take writes", "free space under lake_dir; ingest goes on by itself, devices keep their rows"),
+    "LAKE_DISK": Code(_L, "the lake's disk does not take writes", "free space under lake_dir; ingest goes on by itself"),
     # -- REPORT
     "REPORT_EXECUTION": Code(_R, "the execution is not this device's", "alarm: forged report"),
     "REPORT_GAP": Code(_T, "a report's number is not the next one", "send from the number in the answer"),
@@ -167,7 +169,7 @@ CODES: dict[str, Code] = {
     "CAMPAIGN_UNKNOWN": Code(_R, "no such campaign", "skerry campaign list"),
     "CAMPAIGN_INVALID": Code(_R, "the campaign cannot be made as asked", "mend what is named"),
     "CAMPAIGN_NO_DEVICE": Code(_R, "no active device carries the labels asked for", "skerry device list shows devices and their labels"),
-    "CAMPAIGN_WAVE_EMPTY": Code(_R, "a wave has no device", "give each wave at least one device that no earlier wave takes (--wave 1, --wave all)"),
+    "CAMPAIGN_WAVE_EMPTY": Code(_R, "a wave has no device", "give each wave a device that no earlier one takes (--wave 1, --wave all)"),
     "CAMPAIGN_STATE": Code(_R, "the campaign is not in a state that allows this", "skerry campaign show"),
     "CAMPAIGN_NO_RELEASE": Code(_R, "the release is not signed for every profile of the devices", "approve the release first"),
     "CAMPAIGN_GATE": Code(_R, "a gate failed", "skerry campaign show lists gate, value and limit"),
@@ -201,7 +203,7 @@ CODES: dict[str, Code] = {
     "API_PRECONDITION": Code(_R, "the thing is no longer at the revision that If-Match names", "read it again, then decide again"),
     "API_TOO_LARGE": Code(_R, "the body is larger than the route's limit", "send less"),
     "API_DIGEST": Code(_R, "the body's sha256 is not the one in the path", "send the bytes again"),
-    "API_STORAGE": Code(_T, "the control plane's disk does not take writes", "free space under its state_dir and blob_dir; then send it again"),
+    "API_STORAGE": Code(_T, "the control plane's disk does not take writes", "free space under state_dir and blob_dir, then send it again"),
     "API_UNREACHABLE": Code(_T, "the control plane does not answer", "is it running? skerry --url"),
 }
 # fmt: on

@@ -111,7 +111,7 @@ class GateView(Wire):
 
 
 class WaveRequest(Wire):
-    """`size` devices (None: all that are left), chosen in the order of their ids, or `devices` by name. None at all: CAMPAIGN_WAVE_EMPTY."""
+    """`size` devices (None: all that are left), chosen in the order of their ids, or `devices` by name."""
 
     size: int | None = None
     devices: tuple[DeviceId, ...] = ()

@@ -1,4 +1,4 @@
-"""A disk that does not take writes: full, over a quota, read-only, somebody else's, broken. Known causes become codes; all else is a bug."""
+"""A disk that does not take writes: full, over a quota, read-only, somebody else's, broken. These causes become codes."""
 
 from __future__ import annotations
 

@@ -85,11 +85,14 @@ def _mount(*arguments: str) -> None:
 
 
 def _takes(folder: Path) -> bool:
+    probe = folder / "probe"
     try:
-        (folder / "probe").write_bytes(b"x" * 4096)
-        (folder / "probe").unlink()
+        probe.write_bytes(b"x" * 4096)
     except OSError as refused:
-        assert refused.errno in (errno.ENOSPC, errno.EROFS), refused
-        (folder / "probe").unlink(missing_ok=True) if refused.errno == errno.ENOSPC else None
+        if refused.errno not in (errno.ENOSPC, errno.EROFS):
+            raise
         return False
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
     return True

@@ -59,7 +59,8 @@ def test_a_certificate_has_the_registrys_name_whatever_was_asked_for(control: Co
 def test_a_token_that_was_refused_is_not_spent_and_a_spent_one_stays_spent(control: ControlProcess) -> None:
     key, thief = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     token = control.token()
-    check_refused(control.enrolment("POST", ENROL, {**enrolment_request(token, key), "csr_pem": pem(b"\x30\x80")}), 422, "ENROL_CSR_REFUSED")
+    rubbish = {**enrolment_request(token, key), "csr_pem": pem(b"\x30\x80")}
+    check_refused(control.enrolment("POST", ENROL, rubbish), 422, "ENROL_CSR_REFUSED")
     assert control.enrolment("POST", ENROL, enrolment_request(token, key)).status == 201
     before = count(control, DeviceRow)
     check_refused(control.enrolment("POST", ENROL, enrolment_request(token, thief)), 403, "ENROL_TOKEN_SPENT")

@@ -43,7 +43,8 @@ def honest() -> tuple[BatchHeader, bytes]:
     columns = codec.columns_of(SCHEMA, rows(0, 20))
     body = codec.encode_body(SCHEMA, columns)
     header = BatchHeader(
-        kind="rows", device=DEVICE, lane="live", epoch="0" * 16, seq=1, last_seq=1, rows=20, schema_id=SCHEMA.schema_id, bundle_digest=DIGEST,
+        kind="rows", device=DEVICE, lane="live", epoch="0" * 16, seq=1, last_seq=1, rows=20, schema_id=SCHEMA.schema_id,
+        bundle_digest=DIGEST,
         accepted_utc_us=1, boot_id="b", key_id=DEVICE_KEY.key_id, hash_before=LEDGER_START,
         hash_after=codec.extend(LEDGER_START, codec.row_bytes(SCHEMA, columns)), body_sha256=codec.body_digest(body),
     )  # fmt: skip

@@ -30,7 +30,8 @@ def test_an_honest_window_is_read() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        *({name: -1} for name in ("frames", "accepted_rows", "refused", "not_finite", "cpu_us", "pairs", "agreed", "memory_bytes", "fence")),
+        *({name: -1} for name in ("frames", "accepted_rows", "refused", "not_finite", "cpu_us", "pairs", "agreed")),
+        *({name: -1} for name in ("memory_bytes", "fence", "mono_ms")),
         *({"duration_s": value} for value in (-1, math.nan, math.inf, "long")),
         *({"temperature_c": value} for value in (math.nan, -math.inf)),
         {"latency": NEGATIVE_BUCKET}, {"shadow_latency": NEGATIVE_BUCKET}, {"latency": [1, 2, 3]}, {"latency": [0] * 65},

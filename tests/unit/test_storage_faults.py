@@ -156,7 +156,8 @@ def _query_only(_connection: Connection) -> None:
 
 
 def test_a_loop_tells_the_first_failure_and_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
-    attempt, answers = Attempts(Log("control"), "campaigns"), [error("API_STORAGE"), error("API_STORAGE"), 7, 8]
+    attempt = Attempts(Log("control"), "campaigns")
+    answers: list[SkerryError | int] = [error("API_STORAGE"), error("API_STORAGE"), 7, 8]
 
     def step() -> int:
         answer = answers.pop(0)
