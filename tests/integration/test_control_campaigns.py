@@ -185,6 +185,6 @@ def test_campaigns_that_cannot_work_are_refused(control: ControlProcess, device:
     check_refused(ask("tiny-16", mine), 409, "CAMPAIGN_NO_RELEASE")
     check_refused(ask("tiny-15", mine, mine), 422, "CAMPAIGN_INVALID")
     check_refused(ask("tiny-15", {"devices": ["dev-" + "a" * 26]}), 422, "CAMPAIGN_INVALID")
-    check_refused(ask("tiny-15", {}, {}), 422, "CAMPAIGN_INVALID")
+    check_refused(ask("tiny-15", {}, {}), 422, "CAMPAIGN_WAVE_EMPTY")
     check_refused(ask("tiny-15"), 422, "API_INVALID")
     check_refused(control.operators("GET", "/v1/campaigns/none"), 404, "CAMPAIGN_UNKNOWN")
