@@ -17,9 +17,25 @@ WHOLE_BATCH = -1  # idx of a quarantine row that stands for all rows of its batc
 
 
 def bronze(table: Table, group: Sequence[Batch], now: datetime) -> pa.Table:
-    """The good rows of `group`."""
+    """The good rows of `group`. What all rows of a batch share is built once a batch and spread over the rows of the whole group."""
     schema = arrow_schema(table.columns)
-    return pa.Table.from_batches([_good_rows(schema, batch, now) for batch in group], schema)
+    indices = [[idx for idx in range(batch.header.rows) if idx not in batch.bad_rows] for batch in group]
+    batch_of_row = pa.array([number for number, good in enumerate(indices) for _ in good], pa.int32())
+    shared = [_constants(batch, now) for batch in group]
+
+    def column(name: str) -> pa.Array:
+        if name == "idx":
+            return pa.array([idx for good in indices for idx in good], schema.field(name).type)
+        return pa.array([each[name] for each in shared], schema.field(name).type).take(batch_of_row)
+
+    values = pa.Table.from_batches([_good_values(batch, good) for batch, good in zip(group, indices, strict=True)])
+    return pa.Table.from_arrays([*(column(each.name) for each in ROW_ID), *values.columns], schema=schema)
+
+
+def _good_values(batch: Batch, good: list[int]) -> pa.RecordBatch:
+    if batch.rows is None:
+        raise TypeError("a batch without rows has no place in bronze")
+    return batch.rows.take(pa.array(good, pa.int32())) if batch.bad_rows else batch.rows
 
 
 def quarantine(group: Iterable[Batch], now: datetime) -> pa.Table:
@@ -29,20 +45,6 @@ def quarantine(group: Iterable[Batch], now: datetime) -> pa.Table:
 
 def gaps(group: Iterable[Batch], now: datetime) -> pa.Table:
     return _table(GAPS, (_gap(batch, now) for batch in group))
-
-
-def _good_rows(schema: pa.Schema, batch: Batch, now: datetime) -> pa.RecordBatch:
-    if batch.rows is None:
-        raise TypeError("a batch without rows has no place in bronze")
-    indices = pa.array((idx for idx in range(batch.header.rows) if idx not in batch.bad_rows), pa.int32())
-    values = batch.rows.take(indices) if batch.bad_rows else batch.rows
-    constants = _constants(batch, now)
-
-    def repeated(name: str) -> pa.Array:
-        return pa.repeat(pa.scalar(constants[name], schema.field(name).type), len(indices))
-
-    row_id = [indices if column.name == "idx" else repeated(column.name) for column in ROW_ID]
-    return pa.RecordBatch.from_arrays([*row_id, *values.columns], schema=schema)
 
 
 def _constants(batch: Batch, now: datetime) -> dict[str, Any]:

@@ -151,8 +151,9 @@ class DeltaLakeTable:
 
 
 def _partitions(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    for date in pc.unique(rows.column(PARTITION)).to_pylist():
-        yield date, rows.filter(pc.equal(rows.column(PARTITION), date))
+    dates = pc.unique(rows.column(PARTITION)).to_pylist()
+    for date in dates:
+        yield date, rows if len(dates) == 1 else rows.filter(pc.equal(rows.column(PARTITION), date))
 
 
 def _statistics(rows: pa.Table) -> str:

@@ -180,9 +180,11 @@ def replace(db: sqlite3.Connection, gap: Record, shed_rows: int) -> None:
 def pending(db: sqlite3.Connection, stream: str, after_seq: int, max_bytes: int) -> list[Record]:
     query = f"SELECT {_RECORD} FROM record WHERE stream = ? AND seq > ? ORDER BY seq"  # noqa: S608 (no outside text)
     found: list[Record] = []
+    held_bytes = 0
     for row in db.execute(query, (stream, after_seq)):
         record = Record(*row)
-        if found and sum(each.size for each in found) + record.size > max_bytes:
+        held_bytes += record.size
+        if found and held_bytes > max_bytes:
             break
         found.append(record)
     return found
