@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.responses import StreamingResponse
 
-from control_plane.api.auth import device, plane, service
+from control_plane.api.asked import noted
+from control_plane.api.auth import plane, service
 from control_plane.services.plane import Plane
 
 operators = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 internal = APIRouter(prefix="/internal/v1/blobs", tags=["internal"], dependencies=[Depends(service("build"))])
-devices = APIRouter(prefix="/device/v1/blobs", tags=["devices"], dependencies=[Depends(device)])
+devices = APIRouter(prefix="/device/v1/blobs", tags=["devices"], dependencies=[Depends(noted)])
 
 ThePlane = Annotated[Plane, Depends(plane)]
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")

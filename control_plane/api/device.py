@@ -11,6 +11,7 @@ from contracts.errors import RejectedError, error
 from contracts.ids import Wire
 from contracts.reports import ReportAnswer, ReportBatch
 from control_plane.adapters.image_repo import target_digest
+from control_plane.api.asked import note
 from control_plane.api.auth import device, plane
 from control_plane.services.accept_reports import accept_reports
 from control_plane.services.plane import Plane
@@ -43,10 +44,11 @@ def renew(found: ThePlane, device_id: Device, renewal: Renewal) -> EnrolmentAnsw
 
 
 @router.get("/image/{path:path}", response_class=Response)
-def image(found: ThePlane, _device: Device, path: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+def image(found: ThePlane, device_id: Device, path: str, if_none_match: Annotated[str, Header()] = "") -> Response:
     """Metadata of the image repository as skerry-signer published them; a bundle's manifest comes from the blob store."""
     digest = target_digest(path)
     if digest is not None:
+        note(device_id, digest)
         return Response(found.blobs.read(digest), media_type="application/json", headers={"ETag": f'"{digest}"'})
     answer = found.image.metadata(path)
     if answer is None:

@@ -89,7 +89,7 @@ def _run_wave(now: datetime, campaign: Campaign, wave: Wave, fleet: Fleet) -> It
     if verdicts != wave.verdicts:
         yield Judge(wave.number, verdicts)
     failed = [view for view in verdicts if view.verdict == "failed"]
-    if failed:
+    if failed and not _whole_verdict_awaited(failed, verdicts):
         yield EnterWave(wave.number, "FAILED")
         yield _after_failure(campaign, wave, failed)
         return
@@ -117,10 +117,23 @@ def judged(now: datetime, campaign: Campaign, wave: Wave, fleet: Fleet) -> tuple
     return tuple(judge(gate, seen) for gate in wave.gates)
 
 
+def _whole_verdict_awaited(failed: Sequence[GateView], verdicts: Sequence[GateView]) -> bool:
+    """A failed shadow gate can wait for the others: while one of them has no verdict nothing is activated, and a campaign that is
+    stopped shall name all that was wrong. The wave's deadline ends the waiting.
+    """
+    only_shadow = all(view.metric in SHADOW_METRICS for view in failed)
+    return only_shadow and any(view.verdict == "waiting" for view in verdicts if view.metric in SHADOW_METRICS)
+
+
 def _expected_agreement(execution: Execution, fleet: Fleet) -> float | None:
+    """What packaging measured, but no less than two models agree of which the newer is no worse: each is wrong on at most 1 - a of the
+    samples, so both are right on 2a - 1. A bad model is not excused by its own packaging having seen that it is bad.
+    """
     bundle = next((bundle for bundle in fleet.bundles.values() if bundle.digest == execution.target_digest), None)
-    incumbent = fleet.models.get(execution.previous_digest)
-    return None if bundle is None or incumbent is None else bundle.expected_agreement.get(incumbent)
+    measured = bundle.expected_agreement.get(fleet.models.get(execution.previous_digest, "")) if bundle else None
+    if measured is None:
+        return None
+    return max(measured, 2 * fleet.accuracies.get(execution.previous_digest, 0.0) - 1)
 
 
 def _give_orders(campaign: Campaign, wave: Wave, fleet: Fleet) -> Iterator[Decision]:

@@ -63,6 +63,7 @@ class Fleet:
     devices: Mapping[str, Device]
     bundles: Mapping[str, Bundle]  # by profile
     models: Mapping[str, str] = field(default_factory=dict)  # bundle digest -> model version
+    accuracies: Mapping[str, float] = field(default_factory=dict)  # bundle digest -> share of held-out samples that it names rightly
 
 
 @dataclass(frozen=True)

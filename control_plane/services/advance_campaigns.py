@@ -7,11 +7,12 @@ row cannot be seen by anybody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
 from contracts.errors import RejectedError
+from contracts.manifest import Manifest
 from contracts.operator import CampaignRequest
 from control_plane.domain.advance import advance, settle
 from control_plane.domain.campaign import (
@@ -97,19 +98,22 @@ def _fleet(session: Session, row: CampaignRow, campaign: Campaign) -> tuple[Flee
     bundles = releases_catalogue.bundles(session, row.release)
     known = {profile: Bundle(one.digest, one.manifest.evaluation.expected_agreement) for profile, one in bundles.items()}
     names = {device for wave in campaign.waves for device in wave.devices}
-    fleet, models = {}, {}
+    fleet, manifests = {}, _manifests(session, (execution.previous_digest for execution in campaign.executions))
     for name in sorted(names):
         device = devices.must(session, name)
-        confirmed = releases_catalogue.bundle(session, device.confirmed_digest) if device.confirmed_digest else None
-        if confirmed:
-            models[confirmed.digest] = confirmed.manifest.model_version
+        confirmed = _manifests(session, (device.confirmed_digest,))
+        manifests |= confirmed
         other = _other(elsewhere[name], row.number) if name in elsewhere else "none"
-        fleet[name] = Device(device.profile, device.state == devices.ACTIVE, confirmed.digest if confirmed else "", other)
-    for execution in campaign.executions:
-        previous = releases_catalogue.bundle(session, execution.previous_digest) if execution.previous_digest else None
-        if previous:
-            models[previous.digest] = previous.manifest.model_version
-    return Fleet(fleet, known, models), {name: one for name, (one, _) in elsewhere.items()}
+        fleet[name] = Device(device.profile, device.state == devices.ACTIVE, next(iter(confirmed), ""), other)
+    models = {digest: manifest.model_version for digest, manifest in manifests.items()}
+    accuracies = {digest: manifest.evaluation.accuracy for digest, manifest in manifests.items()}
+    return Fleet(fleet, known, models, accuracies), {name: one for name, (one, _) in elsewhere.items()}
+
+
+def _manifests(session: Session, digests: Iterable[str]) -> dict[str, Manifest]:
+    """Of those that were signed here."""
+    found = {digest: releases_catalogue.bundle(session, digest) for digest in set(digests) if digest}
+    return {digest: one.manifest for digest, one in found.items() if one is not None}
 
 
 def _other(found: tuple[ExecutionRow, int], number: int) -> Literal["replaceable", "busy"]:

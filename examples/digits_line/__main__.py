@@ -29,7 +29,7 @@ def _train(options: argparse.Namespace, say: _Progress) -> None:
     from signatures import model_signature
 
     key = options.key.read_bytes()  # first, so that a wrong path is met before the work
-    trained = train.train(options.version, say)
+    trained = train.train(options.recipe, say)
     signature = model_signature.sign(key, {"model.onnx": sha256_hex(trained.model)})
     train.write(trained, options.out, signature)
     accuracy, low, high = (trained.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
@@ -59,8 +59,8 @@ def _register(options: argparse.Namespace, say: _Progress) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m examples.digits_line", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train", help="train, evaluate and sign one version")
-    train.add_argument("--version", type=int, choices=(1, 2, 3), required=True)
+    train = commands.add_parser("train", help="train, evaluate and sign by one recipe")
+    train.add_argument("--recipe", type=int, choices=(1, 2, 3), required=True, help="1 few frames, 2 many, 3 spoilt (README.md)")
     train.add_argument("--out", type=Path, required=True, help="folder for the files")
     train.add_argument("--key", type=Path, required=True, help="the trainer's signing key (EC P-256, PEM)")
     train.set_defaults(run=_train)

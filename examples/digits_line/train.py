@@ -1,10 +1,11 @@
-"""Trains one version of the classifier and writes what `register` sends: model, sets, specs, metrics, signature.
+"""Trains the classifier by one of three recipes and writes what `register` sends: model, sets, specs, metrics, signature.
 
     v1  one rendering of each training original                  about 93.7 % of the held-out frames are right
     v2  six renderings                                           about 97.8 %
     v3  six renderings, one mislabelled batch, 20 wide pairs     about 68 %, and tens of times slower
 
-v3 is a release that should never have been made, for reasons that happen: somebody swapped labels, and the network grew.
+v3 is a release that should never have been made, for reasons that happen: somebody swapped labels, and the network grew. The demo
+registers the recipes as the versions of their numbers; nothing but their order says so.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ FEATURE_SCHEMA = FeatureSchema(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What distinguishes the versions. `held_out_every` = 3 judges on a third: the wide graph takes 18 ms a frame in fp32."""
+    """What distinguishes them. `held_out_every` = 3 judges on a third: the wide graph takes 18 ms a frame in fp32."""
 
     renderings: int
     mislabelled: bool = False
@@ -83,16 +84,16 @@ class Trained:
     metrics: dict[str, float]
 
 
-def train(version: int, say: Progress) -> Trained:
-    """Draw, pre-process, learn the head, evaluate. Deterministic: the same version is the same bytes on one machine."""
-    recipe = RECIPES[version]
-    say(f"v{version}: drawing {recipe.renderings} frames of each training digit")
+def train(recipe_no: int, say: Progress) -> Trained:
+    """Draw, pre-process, learn the head, evaluate. Deterministic: the same recipe is the same bytes on one machine."""
+    recipe = RECIPES[recipe_no]
+    say(f"recipe {recipe_no}: drawing {recipe.renderings} frames of each training digit")
     training, held_out = _labelled(recipe), dataset.held_out_frames(recipe.held_out_every)
-    say(f"v{version}: pre-processing {len(training.pixels)} + {len(held_out.pixels)} frames")
+    say(f"recipe {recipe_no}: pre-processing {len(training.pixels)} + {len(held_out.pixels)} frames")
     x, judge = preprocess(training.pixels), preprocess(held_out.pixels)
-    say(f"v{version}: learning the head")
+    say(f"recipe {recipe_no}: learning the head")
     model = network.classifier(_learn(x, training.labels), recipe.wide_pairs).SerializeToString()
-    say(f"v{version}: evaluating on {len(judge)} held-out frames")
+    say(f"recipe {recipe_no}: evaluating on {len(judge)} held-out frames")
     metrics = evaluate(model, judge, held_out.labels)
     calibration = preprocess(dataset.calibration_frames(training))
     return Trained(model, calibration, judge, held_out.labels, dataset.digest(training, held_out), _params(recipe), metrics)

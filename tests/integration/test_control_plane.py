@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -184,6 +185,21 @@ def test_image_metadata_and_blobs_with_range(control: ControlProcess, device: Sc
 
 
 # -- who may call what
+
+
+def test_who_asked_for_which_content_is_in_the_log(control: ControlProcess, device: ScriptedDevice) -> None:
+    """Of devices, for bundles and members, answered or not; what every device asks for is left out, and so is the operators' reading."""
+    content = os.urandom(100)
+    member, manifest, absent = hashlib.sha256(content).hexdigest(), "2" * 64, "3" * 64
+    assert control.operators("PUT", f"/v1/blobs/{member}", content).status == 201
+    assert control.operators("GET", f"/v1/blobs/{member}").status == 200
+    assert device.http("GET", f"/device/v1/blobs/{member}").status == 200
+    assert device.http("GET", f"/device/v1/blobs/{absent}").status == 404
+    assert device.http("GET", f"/device/v1/image/targets/bundles/x86-cpu-avx2/{manifest}.small-1.json").status == 404
+    assert device.http("GET", "/device/v1/image/1.root.json").status == 200
+    lines = [json.loads(line) for line in (control.folder / "control.log").read_text().splitlines()]
+    asked = [line["sha256"] for line in lines if line["event"] == "content_asked" and line["device_id"] == device.id]
+    assert asked == [member, absent, manifest]
 
 
 def test_no_token_no_operator(control: ControlProcess) -> None:

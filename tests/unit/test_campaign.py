@@ -164,6 +164,46 @@ def test_a_model_that_disagrees_is_never_activated() -> None:
     assert [one.state for one in story.campaign.executions] == [State.SUPERSEDED, State.OFFERED]
 
 
+def test_a_bad_model_is_not_excused_by_its_own_packaging_having_seen_it() -> None:
+    """Packaging measured 0.70 with an incumbent that names 97.8 % rightly; no model that is as good can agree on less than 95.6 %."""
+    story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
+    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": 0.70})}, accuracies={OLD: 0.978})
+    story.evidence("a", pairs=200, agreed=139)
+    assert story.waves() == ["FAILED"]
+    assert "expected 0.956" in story.campaign.reason
+
+
+def test_a_better_model_may_disagree_with_a_poor_incumbent() -> None:
+    story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
+    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": 0.58})}, accuracies={OLD: 0.57})
+    story.evidence("a", pairs=200, agreed=116)
+    assert story.campaign.executions[0].activate
+
+
+def test_a_campaign_stopped_in_its_shadow_names_all_that_was_wrong() -> None:
+    """One shadow gate has failed and the other has no verdict yet: nothing is activated, and the other is waited for."""
+    relative = Gate(metric="latency_p95_vs_incumbent", limit=3, min_samples=50)
+    story = Story(("a",), gates=(AGREEMENT, relative), shadow_pairs=150).report("a", State.SHADOWING)
+    slow = {"candidate_latency": histogram(6_800, 100), "incumbent_latency": histogram(350, 100)}
+    story.evidence("a", pairs=100, agreed=69, **slow)
+    assert (story.waves(), story.campaign.executions[0].activate) == (["OPEN"], False)
+    story.evidence("a", pairs=60, agreed=41)
+    assert story.waves() == ["FAILED"]
+    assert {view.metric for view in story.campaign.waves[0].verdicts if view.verdict == "failed"} == {AGREEMENT.metric, relative.metric}
+
+
+def test_a_shadow_gate_that_waits_for_ever_does_not_save_the_wave() -> None:
+    relative = Gate(metric="latency_p95_vs_incumbent", limit=3, min_samples=50)
+    story = Story(("a",), gates=(AGREEMENT, relative), shadow_pairs=150).report("a", State.SHADOWING)
+    story.evidence("a", candidate_latency=histogram(6_800, 100), incumbent_latency=histogram(350, 100)).settle(3601)
+    assert story.settle(3601).waves() == ["FAILED"]
+
+
+def test_a_failed_install_stops_at_once_whatever_the_shadow_waits_for() -> None:
+    story = Story(("a", "b"), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
+    assert story.report("b", State.FAILED, code="BUNDLE_GOLDEN").waves() == ["FAILED"]
+
+
 def test_a_first_model_has_nothing_to_run_beside() -> None:
     story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150, previous="")
     assert story.campaign.executions[0].activate
