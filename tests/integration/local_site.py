@@ -27,8 +27,9 @@ async def local_site(port_base: int, seed: int, steps: Sequence[Step] = TRY_IT) 
     """Four ports from `port_base` on. When the block fails its folder, with all logs, is kept and named."""
     root, clock = Path(tempfile.mkdtemp(prefix="skerry-site-")), SystemClock()  # not pytest's folder: other uids must reach it
     site = LocalSite(root, Ports.from_base(port_base), as_root=os.geteuid() == 0)
+    progress, picture = Progress(clock), root / "picture.html"
     try:
-        async with Supervisor(root, clock) as supervisor, Story(site, supervisor, clock, Progress(clock), Record(), seed) as story:
+        async with Supervisor(root, clock) as supervisor, Story(site, supervisor, clock, progress, Record(), seed, picture) as story:
             for step in steps:
                 await step(story)
             yield story
