@@ -23,7 +23,7 @@ from deploy.local.ports import Ports
 from deploy.local.progress import Progress, render
 from deploy.local.record import Record
 from deploy.local.site import LocalSite
-from deploy.local.steps import STORY, TRY_IT, Step
+from deploy.local.steps import PICTURE, STORY, TRY_IT, Step
 from deploy.local.steps.kept import frames_again, where_to_look
 from deploy.local.story import Story
 from deploy.local.supervisor import Supervisor
@@ -101,6 +101,8 @@ async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) ->
         Story(site, supervisor, clock, Progress(clock), record, options.seed, picture) as story,
     ):
         await _run_steps(story, STORY if options.act == "demo" else TRY_IT)
+        if options.act == "demo" and site.config("control").exists():
+            await _run_steps(story, PICTURE)  # of a story that failed too: then somebody wants to see it
         _show(options, record)
         if picture.exists():
             story.progress.say(f"a picture of it: {picture}")
@@ -115,16 +117,16 @@ async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) ->
 
 
 async def _run_steps(story: Story, steps: Sequence[Step]) -> None:
-    began_s = story.clock.mono()
+    timings_s, began_s = story.record.timings_s, story.clock.mono()
     try:
         for step in steps:
             step_began_s = story.clock.mono()
             await step(story)
-            story.record.timings_s[step.__module__.rpartition(".")[2]] = round(story.clock.mono() - step_began_s, 2)
+            timings_s[step.__module__.rpartition(".")[2]] = round(story.clock.mono() - step_began_s, 2)
     except SkerryError as failed:
         story.progress.say(f"\n{failure.text(failed)}")
     finally:
-        story.record.timings_s["all"] = round(story.clock.mono() - began_s, 2)
+        timings_s["all"] = round(timings_s.get("all", 0.0) + story.clock.mono() - began_s, 2)
 
 
 def _show(options: argparse.Namespace, record: Record) -> None:

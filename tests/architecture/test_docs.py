@@ -100,6 +100,13 @@ def test_an_adr_that_the_code_names_exists() -> None:
     assert named <= {adr.name[:4] for adr in ADRS}
 
 
+def test_images_are_small_and_shown() -> None:
+    images = sorted((REPO / "docs" / "images").iterdir())
+    shown = {(REPO / page).parent.joinpath(link).resolve() for page in PAGES for link in links(page)}
+    assert [image.name for image in images if image not in shown or image.stat().st_size > 300_000] == []
+    assert images
+
+
 # -- commands
 
 

@@ -105,6 +105,7 @@ def test_a_worker_that_was_not_killed_died_by_itself() -> None:
 
 def test_a_program_is_away_from_the_first_word_of_trouble_until_it_is_ready(seen: Facts) -> None:
     assert seen.away[0] == Away("control plane", ZERO_S + 63, ZERO_S + 66, killed=True)
+    assert seen.away[0].words == "control plane killed, back in 3.0 s"
     assert Away("broker", ZERO_S + 228, ZERO_S + 238) in seen.away
     assert len(seen.away) == 5
     assert "agent-2" not in {one.program for one in seen.away}

@@ -86,5 +86,10 @@ def refusals(events: Iterable[EventView]) -> Iterator[Mark]:
     for event in events:
         code = str(event.data.get("code") or "")
         if event.event not in _OF_A_WAVE and code in CODES and CODES[code].kind in (RejectedError, TrustError):
-            device = event.data.get("device") or (event.subject if event.subject.startswith("dev-") else "")
-            yield Mark(seconds(event.utc), "refused", code, str(device))
+            yield Mark(seconds(event.utc), "refused", code, _device(event), int(event.data.get("count", 1)))
+
+
+def _device(event: EventView) -> str:
+    """Whom it happened to, or who tried it."""
+    named = (str(event.data.get("device", "")), event.subject, event.actor.removeprefix("device:"))
+    return next((name for name in named if name.startswith("dev-")), "")

@@ -87,6 +87,10 @@ class Away:
     to_s: float
     killed: bool = False
 
+    @property
+    def words(self) -> str:
+        return f"{self.program} {'killed, back in' if self.killed else 'away'} {duration(self.to_s - self.from_s)}"
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -110,6 +114,10 @@ class Facts:
     marks: tuple[Mark, ...]
     away: tuple[Away, ...]
     rows: Rows
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
 def seconds(utc: str) -> float:

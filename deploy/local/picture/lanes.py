@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
-from deploy.local.picture.elements import Element, TimeScale, duration, element, offset, placed, titled, width_of
-from deploy.local.picture.facts import Answers, Away, Device, Mark, Phase
+from deploy.local.picture.elements import Element, TimeScale, element, offset, placed, titled, width_of
+from deploy.local.picture.facts import Answers, Away, Device, Mark, Phase, duration
 
 MARK_ROW_PX = 17.0
 LABEL_PX, AREA_PX, STRIP_PX, DEVICE_GAP_PX = 17.0, 42.0, 7.0, 20.0
@@ -69,8 +69,7 @@ def _of_mark(mark: Mark) -> _Label:
 
 
 def _of_absence(one: Away) -> _Label:
-    text = f"{one.program} {'killed' if one.killed else 'away'} {duration(one.to_s - one.from_s)}"
-    return _Label(one.from_s, "killed" if one.killed else "away", text, text)
+    return _Label(one.from_s, "killed" if one.killed else "away", one.words, one.words)
 
 
 def glyph(kind: str, x: float, y: float) -> Element:

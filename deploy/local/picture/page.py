@@ -9,8 +9,8 @@ from itertools import groupby
 from xml.etree import ElementTree
 
 from deploy.local.picture import gates, time_line
-from deploy.local.picture.elements import Element, duration, element, offset
-from deploy.local.picture.facts import Facts
+from deploy.local.picture.elements import Element, element, offset
+from deploy.local.picture.facts import Facts, duration
 from deploy.local.picture.style import STYLE
 from deploy.local.picture.waves import outcome
 
@@ -99,7 +99,7 @@ def _happenings(facts: Facts) -> Iterator[tuple[float, str, str]]:
     for mark in facts.marks:
         yield mark.at_s, names.get(mark.device, mark.device) or "cloud", mark.text + (f" ×{mark.times}" if mark.times > 1 else "")
     for away in facts.away:
-        yield away.from_s, "cloud", f"{away.program} away {duration(away.to_s - away.from_s)}"
+        yield away.from_s, "cloud", away.words
 
 
 def _source(facts: Facts) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import ceil
 
 from deploy.local.picture import lanes, row_lanes, waves
-from deploy.local.picture.elements import Element, TimeScale, duration, element, group, shortened, titled
+from deploy.local.picture.elements import Element, TimeScale, element, group, shortened, titled
 from deploy.local.picture.facts import Away, Campaign, Facts
 from deploy.local.picture.lanes import Colours, Lane
 
@@ -71,4 +71,4 @@ def _framed(lane: Lane) -> list[Element]:
 def _band(one: Away, scale: TimeScale, height: float) -> Element:
     x, width = scale.x(one.from_s), max(1.5, scale.width(one.from_s, one.to_s))
     band = element("rect", x=x, y=AXIS_PX, width=width, height=height - 2 * AXIS_PX, class_="band")
-    return titled(band, f"{one.program} away {duration(one.to_s - one.from_s)}")
+    return titled(band, one.words)

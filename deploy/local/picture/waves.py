@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploy.local.picture.elements import Element, TimeScale, duration, element, shortened, titled, width_of
-from deploy.local.picture.facts import Campaign, JudgedGate, Stretch
+from deploy.local.picture.elements import Element, TimeScale, element, shortened, titled, width_of
+from deploy.local.picture.facts import Campaign, JudgedGate, Stretch, duration
 from deploy.local.picture.gates import in_words
 from deploy.local.picture.lanes import Colours, Lane
 

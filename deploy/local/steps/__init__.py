@@ -13,15 +13,6 @@ from deploy.local.story import Story
 
 Step = Callable[[Story], Awaitable[None]]
 
-STORY: tuple[Step, ...] = (
-    setup.run,
-    enrolled.run,
-    first_model.run,
-    second_model.run,
-    traced.run,
-    killed.run,
-    measured.run,
-    ledgers.run,
-    drawn.run,
-)
+STORY: tuple[Step, ...] = (setup.run, enrolled.run, first_model.run, second_model.run, traced.run, killed.run, measured.run, ledgers.run)
+PICTURE: tuple[Step, ...] = (drawn.run,)
 TRY_IT: tuple[Step, ...] = (setup.run, enrolled.run, first_model.run)
