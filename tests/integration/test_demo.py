@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from deploy.local.record import table
 from deploy.local.site import AGENTS, CLOUD
 from deploy.local.steps.killed import AGENT_BACK_S, WORKER_BACK_S
 from deploy.local.steps.ledgers import MAX_PAUSE_US, MIN_ROWS
+from tests.integration.chromium_process import load
 
 REPO = Path(__file__).parents[2]
 LIMIT_S = 600
@@ -117,6 +119,16 @@ def test_programs_run_under_users_of_their_own(record: Record) -> None:
     uids = {program["name"]: program["uid"] for program in record["programs"]}
     assert len(set(uids.values())) == (len(uids) if os.getuid() == 0 else 1)
     assert all(program["uid"] == uids[program["name"]] for program in record["programs"])
+
+
+def test_the_picture_shows_devices_campaigns_and_kills(record: Record) -> None:
+    """It is drawn from the site alone; a browser finds no fault with it."""
+    page = Path(proof(record, "picture", "drawn")["figures"]["page"])
+    loaded = load(page)
+    assert loaded.console == ()
+    for words in (*AGENTS, "first-model", "second-model", "worker of agent-1 killed", "agent-2 killed", "broker killed, back in"):
+        assert f"{words}" in loaded.dom, words
+    assert set(re.findall(r">(v\d) [0-9a-f]{8}</text>", loaded.dom)) >= {"v1", "v2"}
 
 
 def test_what_a_person_saw_is_the_record(told: tuple[Record, str]) -> None:

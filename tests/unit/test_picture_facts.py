@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import CODES
 from contracts.operator import EventView
 from deploy.local.picture import campaigns, faults
 from deploy.local.picture.assembly import facts
@@ -81,7 +82,7 @@ def event(name: str, subject: str, code: str) -> EventView:
     ],
 )
 def test_a_code_that_says_that_somebody_lies_or_that_it_never_works_is_a_refusal(name: str, subject: str, code: str, device: str) -> None:
-    assert list(campaigns.refusals([event(name, subject, code)])) == [Mark(ZERO_S, "refused", code, device)]
+    assert list(campaigns.refusals([event(name, subject, code)])) == [Mark(ZERO_S, "refused", code, device, meaning=CODES[code].meaning)]
 
 
 @pytest.mark.parametrize(

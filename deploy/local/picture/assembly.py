@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from contracts.errors import CODES
 from contracts.operator import CampaignView, EventView
 from deploy.local.picture import campaigns, faults
 from deploy.local.picture.facts import Answers, Device, Facts, Mark, Phase, Rows, seconds
@@ -80,7 +81,10 @@ def _marks(read: Read, names: Mapping[str, str]) -> tuple[Mark, ...]:
     found = [*campaigns.refusals(read.events), *faults.kills(read.record, devices)]
     for name, log in read.logs.items():
         found += faults.deaths(name, log, devices.get(name, ""))
-    found += [Mark(float(second), "refused", code, device, rows) for second, device, code, rows in read.rates["quarantine"]]
+    found += [
+        Mark(float(second), "refused", code, device, rows, CODES[code].meaning if code in CODES else "")
+        for second, device, code, rows in read.rates["quarantine"]
+    ]
     found += [Mark(float(second), "fault", f"{rows} rows shed: {why}", device) for second, device, why, rows in read.rates["gaps"]]
     return faults.merged(found)
 

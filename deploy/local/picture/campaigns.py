@@ -86,7 +86,7 @@ def refusals(events: Iterable[EventView]) -> Iterator[Mark]:
     for event in events:
         code = str(event.data.get("code") or "")
         if event.event not in _OF_A_WAVE and code in CODES and CODES[code].kind in (RejectedError, TrustError):
-            yield Mark(seconds(event.utc), "refused", code, _device(event), int(event.data.get("count", 1)))
+            yield Mark(seconds(event.utc), "refused", code, _device(event), int(event.data.get("count", 1)), CODES[code].meaning)
 
 
 def _device(event: EventView) -> str:

@@ -76,6 +76,15 @@ class Mark:
     text: str
     device: str = ""
     times: int = 1
+    meaning: str = ""  # of an error code
+
+    @property
+    def words(self) -> str:
+        return self.text + (f" ×{self.times}" if self.times > 1 else "")
+
+    @property
+    def in_full(self) -> str:
+        return f"{self.words}: {self.meaning}" if self.meaning else self.words
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def merged(marks: Iterable[Mark], within_s: float = 2.0) -> tuple[Mark, ...]:
         what = (mark.text, mark.device)
         if what in latest and mark.at_s - ended_s[what] <= within_s:
             first = found[latest[what]]
-            found[latest[what]] = Mark(first.at_s, first.kind, first.text, first.device, first.times + mark.times)
+            found[latest[what]] = replace(first, times=first.times + mark.times)
         else:
             latest[what] = len(found)
             found.append(mark)

@@ -64,8 +64,7 @@ class _Label:
 
 
 def _of_mark(mark: Mark) -> _Label:
-    text = mark.text + (f" ×{mark.times}" if mark.times > 1 else "")
-    return _Label(mark.at_s, mark.kind, text, f"{text} {mark.device}".strip())
+    return _Label(mark.at_s, mark.kind, mark.words, f"{mark.in_full} {mark.device}".strip())
 
 
 def _of_absence(one: Away) -> _Label:
@@ -95,7 +94,7 @@ def device(seen: Device, marks: Iterable[Mark], colours: Colours, scale: TimeSca
         *_areas(seen.answers, colours, scale, bin_s, most),
         *_version_labels(seen.answers, colours, scale, bin_s),
         *_strip(seen.phases, colours, scale),
-        *(titled(glyph(mark.kind, scale.x(mark.at_s), LABEL_PX + AREA_PX - 7), mark.text) for mark in marks if mark.device == seen.id),
+        *(titled(glyph(mark.kind, scale.x(mark.at_s), LABEL_PX + AREA_PX - 7), mark.in_full) for mark in marks if mark.device == seen.id),
     ]
     return Lane(seen.name, f"{seen.id[:12]}…", LABEL_PX + AREA_PX + STRIP_PX + DEVICE_GAP_PX, tuple(parts))
 

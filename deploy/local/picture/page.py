@@ -97,7 +97,7 @@ def _happenings(facts: Facts) -> Iterator[tuple[float, str, str]]:
             version = facts.versions.get(phase.digest, "unknown")
             yield phase.from_s, device.name, f"{phase.kind} of {version} {phase.digest[:12]}: {phase.state}"
     for mark in facts.marks:
-        yield mark.at_s, names.get(mark.device, mark.device) or "cloud", mark.text + (f" ×{mark.times}" if mark.times > 1 else "")
+        yield mark.at_s, names.get(mark.device, mark.device) or "cloud", mark.in_full
     for away in facts.away:
         yield away.from_s, "cloud", away.words
 

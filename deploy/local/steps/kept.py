@@ -29,6 +29,7 @@ All of it is running below {site.root}. Ctrl-C stops everything.
   model registry   MLflow's own file, opened by skerry-control: {site.state("control") / "registry.db"}
   Delta table      {table}
     query          {site.bin("python")} -c "{QUERY.format(table=table, sql=SQL)}"
+  picture          {site.bin("skerry-local")} picture --work-dir {site.root} --out picture.html
   broker           mosquitto on 127.0.0.1:{site.ports.mqtt} (TLS 1.3, client certificates); a packaged mosquitto service is left as found
   logs
 {logs}
