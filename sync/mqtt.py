@@ -172,6 +172,8 @@ class PahoLink:
             client.will_set(will.topic, will.payload, 1, True, _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=will.delay_s))
         client.on_connect, client.on_subscribe, client.on_disconnect = self._on_connect, self._on_subscribe, self._on_disconnect
         client.on_message, client.on_publish = self._on_message, self._on_publish
+        # Without this paho writes in the thread that publishes while ours reads, and TLS does not survive two at once on one connection.
+        client.on_socket_register_write = lambda *_: None
         return client
 
     def _serve(self) -> None:
