@@ -54,7 +54,7 @@ def test_every_step_came_true(record: Record) -> None:
     failed = [(proof["step"], proof["what"], proof["detail"]) for proof in record["proofs"] if not proof["ok"]]
     assert failed == []
     assert record["ok"] is True
-    assert {proof["step"] for proof in record["proofs"]} == {"setup", "a", "b", "c", "d", "e", "f", "g", "picture"}
+    assert {proof["step"] for proof in record["proofs"]} == {"setup", "a", "b", "c", "d", "e", "f", "g", "i", "picture"}
 
 
 def test_steps_that_wait_name_their_event(record: Record) -> None:
@@ -102,6 +102,38 @@ def test_frames_went_on_while_the_cloud_was_down(record: Record) -> None:
     figures = proof(record, "e", "no pause")["figures"]
     assert {name.split()[0] for name in figures if name.endswith("longest ms")} == {"control", "ingest", "broker"}
     assert all(value * 1000 <= MAX_PAUSE_US for name, value in figures.items() if name.endswith("longest ms"))
+
+
+LIES = {
+    "role signed by a wrong key": {"TUF_UNSIGNED"},
+    "one byte of v2's model": {"BUNDLE_MEMBER_DIGEST"},
+    "metadata older": {"TUF_ROLLBACK"},
+    "past expiry": {"TUF_EXPIRED"},
+    "an assignment for another device": {"ASSIGNMENT_DEVICE"},
+    "below the raised security epoch": {"BUNDLE_EPOCH"},
+    "an approval by an unknown key": {"SIGNER_APPROVAL"},
+    "provenance by an unknown builder": {"SIGNER_PROVENANCE"},
+    "forged acks": {"ACK_SIGNATURE", "ACK_DEVICE"},
+    "forged batches": {"INGEST_SIGNATURE", "INGEST_IDENTITY"},
+    "a report for another device": {"REPORT_EXECUTION"},
+}
+
+
+@pytest.mark.parametrize("words", LIES)
+def test_each_lie_has_its_code_in_the_log_and_changed_nothing_while_frames_flowed(record: Record, words: str) -> None:
+    told = proof(record, "i", words)
+    assert told["source"] == "operators' log"
+    numbers = {code: int(told["figures"][code].removeprefix("#")) for code in LIES[words]}
+    assert told["event_no"] in numbers.values()
+    assert told["figures"]["frames"] > 0
+    assert told["figures"]["slots"]
+
+
+def test_no_lie_is_without_a_proof(record: Record) -> None:
+    proved = {proof["what"] for proof in record["proofs"] if proof["step"] == "i"}
+    others = {what for what in proved if not any(words in what for words in LIES)}
+    assert {"older digest" in what or "impostor" in what for what in others} == {True}
+    assert proof(record, "i", "forged batches")["figures"]["forged"] == proof(record, "i", "forged batches")["figures"]["refused"]
 
 
 def test_no_row_was_lost_and_none_came_twice(record: Record) -> None:

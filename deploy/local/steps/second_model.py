@@ -5,7 +5,7 @@ In the middle of it, with an execution open and a request unanswered, the contro
 
 from __future__ import annotations
 
-from deploy.local.steps import campaigns, kill_control, released
+from deploy.local.steps import campaigns, kill_control, lies_of_a_bundle, released
 from deploy.local.story import Story, want
 
 CAMPAIGN_S, CONFIRMED_S = 180, 60
@@ -16,6 +16,7 @@ async def run(story: Story) -> None:
         await story.training
     await released.register(story, 2)
     await released.release(story, 2)
+    await lies_of_a_bundle.run(story, 2)
     since = story.feed.last
     gates = ("install_success=1", f"latency_p95_us={campaigns.P95_LIMIT_US}@{campaigns.MIN_FRAMES}")
     async with story.proving("b", "wave 1 (one device) passed", CAMPAIGN_S, ["control", "agent-1"]) as proof:
