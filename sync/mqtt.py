@@ -172,7 +172,7 @@ class PahoLink:
             client.will_set(will.topic, will.payload, 1, True, _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=will.delay_s))
         client.on_connect, client.on_subscribe, client.on_disconnect = self._on_connect, self._on_subscribe, self._on_disconnect
         client.on_message, client.on_publish = self._on_message, self._on_publish
-        # Without this paho writes in the thread that publishes while ours reads, and TLS does not survive two at once on one connection.
+        # Else paho would write in the thread that publishes while ours reads, and TLS does not survive two at once on one connection.
         client.on_socket_register_write = lambda *_: None
         return client
 
@@ -186,7 +186,8 @@ class PahoLink:
                 clean_start=True,
                 properties=_properties(PacketTypes.CONNECT, ReceiveMaximum=self._settings.receive_maximum, SessionExpiryInterval=0),
             )
-            self._client.loop_forever()
+            while self._client.loop() == paho.MQTT_ERR_SUCCESS:  # unlike loop_forever, it is woken when another thread publishes
+                pass
         except OSError as failed:  # refused, unreachable, TLS: all of them end this connection and nothing else
             detail = str(failed)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,19 @@ class RecordingSocket(ssl.SSLSocket):
     def send(self, data: Any, flags: int = 0) -> int:
         self.writers.add(threading.get_ident())
         return super().send(data, flags)
+
+
+def test_what_is_published_leaves_at_once(broker: Mosquitto) -> None:
+    """The thread that serves the connection is woken; paho's own period is a second."""
+    events: queue.Queue[mqtt.Event] = queue.Queue()
+    link = mqtt.dial(broker.settings(DEVICE, (topics.ack(DEVICE),)), 1, events.put)
+    assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Connected)
+    began_s = time.monotonic()
+    for _ in range(20):
+        link.publish(topics.up(DEVICE, "live"), b"x")
+        assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Published)
+    assert time.monotonic() - began_s < 10, "a second each would be twenty"
+    link.close()
 
 
 def test_only_the_links_own_thread_writes(broker: Mosquitto) -> None:
