@@ -126,6 +126,7 @@ class Agent:
             key=identity.signing_key(),
             budgets={"live": config.budgets.live_bytes, "bulk": config.budgets.bulk_bytes, "alert": config.budgets.alert_bytes},
             clock=self._clock,
+            reserve_bytes=config.budgets.reserve_bytes,
         )
 
     def _tls(self) -> ssl.SSLContext:

@@ -23,6 +23,7 @@ from program.config import load
 from program.run import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_arguments, overrides, run
 
 _M_ARENA_MAX = -8  # malloc.h
+ROW_COUNTS = ("accepted_rows", "acked_rows", "shed_rows")
 
 EXAMPLES = """examples:
   skerry-agent enrol --token skt1.SECRET.CA --server control.example:8444
@@ -179,9 +180,10 @@ def _print_status(status: dict[str, Any]) -> None:
         "state": " ".join(part for part in (status["state"], status["execution"], status["code"]) if part),
         "running": status["running_digest"] or "no model",
         "frames": f"{status['pipeline']['frames']} ({status['pipeline']['refused']} refused)",
-        "rows": f"{sum(one['accepted_rows'] for one in streams)} accepted, {sum(one['acked_rows'] for one in streams)} acked",
+        "rows": ", ".join(f"{sum(one[name] for one in streams)} {name.removesuffix('_rows')}" for name in ROW_COUNTS),
         "broker": "connected" if status["connected"] else "not connected",
         "control": status["poll_trouble"] or "in contact",
+        "disk": status["disk_trouble"] or "takes writes",
     }
     for name, text in lines.items():
         print(f"{name:<9} {text}")

@@ -58,6 +58,7 @@ def status(sources: Sources) -> dict[str, Any]:
         "running_digest": record.live,
         "confirmed_digest": record.confirmed,
         "poll_trouble": sources.poll.trouble,
+        "disk_trouble": "; ".join(part for part in (sources.db.trouble, sources.outbox.trouble) if part),
         "reports_waiting": sources.db.waiting(),
         "pids": {"agent": os.getpid(), "workers": sources.host.pids(), "pipeline": sources.pipeline.pid()},
         "outbox": {"streams": {stream: asdict(entry) for stream, entry in sources.outbox.ledger().items()}},

@@ -21,10 +21,11 @@ from contracts.errors import CODES, error
 from edge_agent.adapters.http import Answer, Http, problem_of, refusal
 from edge_agent.adapters.identity import Identity, NewKeys, keep, server_only_tls
 from edge_agent.config import NetworkConfig
+from program.disk import writing
 from program.files import write_durably
 
 MAX_ANSWER_BYTES = 256 * 1024
-PENDING = "enrolment.json"  # keys and request id while a person has to approve
+PENDING = "enrolment.json"  # keys, and the request's id once there is one
 POLL_S = 2.0
 
 
@@ -33,13 +34,15 @@ def enrol(
 ) -> Identity:
     """`server` is HOST:PORT. Waits for approval by asking again after `wait(seconds)`; a second call takes up a pending request.
 
-    Raises RejectedError ENROL_*, TrustError ENROL_SERVER_UNKNOWN, TransientError ENROL_UNREACHABLE.
+    The keys are on disk before the token is spent by them: an answer that is lost, or that finds a full disk, can be asked for again.
+    Raises RejectedError ENROL_*, TrustError ENROL_SERVER_UNKNOWN, TransientError ENROL_UNREACHABLE, LocalFaultError SETUP_STATE_DISK.
     """
     host, port = _address(server)
     ca_pem = presented_ca(host, port, token.ca_sha256, network.connect_timeout_s)
     http = Http(lambda: server_only_tls(ca_pem), network)
     try:
         keys, request_id = _pending(folder)
+        _remember(folder, keys, request_id)
         base = f"https://{server}/enrol/v1/requests"
         answer = (
             _ask(http, base, token, keys, inventory) if not request_id else http.get(f"{base}/{request_id}", max_bytes=MAX_ANSWER_BYTES)
@@ -100,9 +103,10 @@ def _pending(folder: Path) -> tuple[NewKeys, str]:
 
 
 def _remember(folder: Path, keys: NewKeys, request_id: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept = {"identity_pem": keys.identity_pem.decode(), "batch_pem": keys.batch_pem.decode(), "request_id": request_id}
-    write_durably(folder / PENDING, json.dumps(kept).encode(), 0o600)
+    with writing("SETUP_STATE_DISK", folder, "keeping the keys before they are used"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(folder / PENDING, json.dumps(kept).encode(), 0o600)
 
 
 def _ask(http: Http, url: str, token: Token, keys: NewKeys, inventory: dict[str, Any]) -> Answer:

@@ -25,6 +25,7 @@ from contracts.canonical import CONTEXT_BATCH_KEY
 from contracts.enrolment import BatchKey, EnrolmentAnswer, Pins
 from contracts.errors import error
 from contracts.ids import DEVICE_ID
+from program.disk import writing
 from program.files import write_durably
 from signatures.ed25519 import SigningKey
 
@@ -119,16 +120,20 @@ def device_of(certificate: x509.Certificate) -> str:
 
 
 def keep(folder: Path, keys: NewKeys, answer: EnrolmentAnswer, pins: Pins) -> Identity:
-    """Write what was enrolled or renewed. The identity goes last: without it the device counts as not enrolled."""
+    """Write what was enrolled or renewed. The identity goes last: without it the device counts as not enrolled.
+
+    Raises TrustError ENROL_SERVER_UNKNOWN, LocalFaultError SETUP_STATE_DISK.
+    """
     certificate = x509.load_pem_x509_certificates(answer.certificate_pem.encode())[0]
     if _spki(certificate.public_key()) != _spki(_ec_key(keys.identity_pem).public_key()):
         raise error("ENROL_SERVER_UNKNOWN", answer.device, "the certificate is for another key")
     if device_of(certificate) != answer.device:
         raise error("ENROL_SERVER_UNKNOWN", answer.device, "the certificate names another device")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_durably(folder / PINS, pins.model_dump_json().encode(), 0o600)
-    write_durably(folder / BATCH, keys.batch_pem, 0o600)
-    write_durably(folder / IDENTITY, keys.identity_pem + answer.certificate_pem.encode(), 0o600)
+    with writing("SETUP_STATE_DISK", folder, "keeping keys and certificate"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(folder / PINS, pins.model_dump_json().encode(), 0o600)
+        write_durably(folder / BATCH, keys.batch_pem, 0o600)
+        write_durably(folder / IDENTITY, keys.identity_pem + answer.certificate_pem.encode(), 0o600)
     return Identity.load(folder)
 
 

@@ -20,12 +20,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from contracts.canonical import sha256_hex
-from contracts.errors import SkerryError, error
+from contracts.errors import LocalFaultError, SkerryError, error
 from contracts.manifest import MODEL_SIGNATURE, PROVENANCE, Manifest, Member
 from edge_agent.core.admission import AdmittedBundle, parse_manifest
+from program.disk import NO_SPACE, writing
 from program.files import fsync_file, fsync_folder, write_durably
 
 MANIFEST = "manifest.json"
@@ -52,15 +54,29 @@ class SlotDirs:
             raise error("BUNDLE_NO_SPACE", str(self._root), f"{free} bytes free, {needed} needed")
 
     def stage(self, admitted: AdmittedBundle, stopped: Callable[[], bool]) -> None:
-        """Fetch what is missing. Raises what `fetch` raises; twice is once."""
+        """Fetch what is missing; twice is once.
+
+        Raises what `fetch` raises, LocalFaultError BUNDLE_NO_SPACE (what was staged gives its room back) or SETUP_STATE_DISK.
+        """
         if self.path(admitted.digest).is_dir():
             return
         folder = self._staging / admitted.digest
+        try:
+            with self._writing("staging"), writing("BUNDLE_NO_SPACE", self._root, "staging", NO_SPACE):
+                self._fill(folder, admitted, stopped)
+        except LocalFaultError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _fill(self, folder: Path, admitted: AdmittedBundle, stopped: Callable[[], bool]) -> None:
         folder.mkdir(exist_ok=True, mode=0o755)
         for name, member in admitted.manifest.members.items():
             self._copy_of_another_slot(member, folder / name)
             self._fetch(member, folder / name, stopped)
         write_durably(folder / MANIFEST, admitted.manifest_bytes)
+
+    def _writing(self, phase: str) -> AbstractContextManager[None]:
+        return writing("SETUP_STATE_DISK", self._root, phase)
 
     def seal(self, digest: str) -> None:
         """Raises TrustError BUNDLE_MEMBER_DIGEST or BUNDLE_MODEL_SIGNATURE, and clears what was staged; twice is once."""
@@ -73,13 +89,14 @@ class SlotDirs:
         except SkerryError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        for name in (MANIFEST, *manifest.members):
-            os.chmod(folder / name, 0o444, follow_symlinks=False)
-            fsync_file(folder / name)
-        fsync_folder(folder)
-        os.rename(folder, self.path(digest))
-        fsync_folder(self._staging)
-        fsync_folder(self._root)
+        with self._writing("sealing"):
+            for name in (MANIFEST, *manifest.members):
+                os.chmod(folder / name, 0o444, follow_symlinks=False)
+                fsync_file(folder / name)
+            fsync_folder(folder)
+            os.rename(folder, self.path(digest))
+            fsync_folder(self._staging)
+            fsync_folder(self._root)
 
     def _copy_of_another_slot(self, member: Member, path: Path) -> None:
         """Versions share members. The copy is verified like a download, so a damaged source costs a fetch, no more."""
@@ -125,9 +142,13 @@ class SlotDirs:
     # -- switching
 
     def activate(self, digest: str) -> None:
+        """Raises LocalFaultError SETUP_STATE_DISK; then `current` names what it named."""
+        if self.current() != digest:
+            with self._writing("activating"):
+                self._switch_to(digest)
+
+    def _switch_to(self, digest: str) -> None:
         current = self._root / "current"
-        if self.current() == digest:
-            return
         if not digest:
             current.unlink()
         elif not self.current():
@@ -148,13 +169,14 @@ class SlotDirs:
 
     def keep_only(self, digests: frozenset[str]) -> None:
         keep = digests | {self.current()}
-        for path in self._slots():
-            if path.name not in keep:
-                # first out of sight, so that a half deleted slot never carries a slot's name
-                os.rename(path, self._staging / f"{path.name}.old")
-        for path in self._staging.iterdir():
-            if path.name not in keep:
-                shutil.rmtree(path)
+        with self._writing("tidying"):
+            for path in self._slots():
+                if path.name not in keep:
+                    # first out of sight, so that a half deleted slot never carries a slot's name
+                    os.rename(path, self._staging / f"{path.name}.old")
+            for path in self._staging.iterdir():
+                if path.name not in keep:
+                    shutil.rmtree(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -9,7 +9,6 @@ stored expiry and floors are judged all the same. The folder `tuf/` is a cache a
 from __future__ import annotations
 
 import base64
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from edge_agent.core.admission import ImageTarget
 from edge_agent.core.floors import check_clock, check_expiry, check_versions, with_time, with_versions
 from edge_agent.core.orders import parse
 from program.clock import Clock
+from program.disk import writing
 
 DIRECTOR, IMAGE = "director", "image"
 TIMESTAMP_MAX_BYTES = 16 * 1024
@@ -218,7 +218,8 @@ def _twice(attempt: Callable[[], T]) -> T:
 def _codes(repository: str) -> Iterator[None]:
     """python-tuf's exceptions as ours; the cause is kept. The order matters: subclasses first."""
     try:
-        yield
+        with writing("SETUP_STATE_DISK", f"tuf/{repository}", "keeping metadata"):
+            yield
     except exceptions.ExpiredMetadataError as expired:
         raise error("TUF_EXPIRED", repository, str(expired)) from expired
     except exceptions.UnsignedMetadataError as unsigned:
@@ -233,7 +234,3 @@ def _codes(repository: str) -> Iterator[None]:
         raise error("TUF_UNREACHABLE", repository, str(unreachable)) from unreachable
     except (exceptions.RepositoryError, DeserializationError, ValueError) as invalid:
         raise error("TUF_INVALID", repository, str(invalid)) from invalid
-    except OSError as failed:
-        if failed.errno != errno.ENOSPC:
-            raise
-        raise error("BUNDLE_NO_SPACE", repository, str(failed)) from failed

@@ -77,6 +77,10 @@ class Exchange:
         self.summaries.clear()
         return taken
 
+    def give_back(self, summaries: list[Summary]) -> None:
+        """What could not be kept; it is taken again before what has come since."""
+        self.summaries.extendleft(reversed(summaries))
+
     # -- life
 
     def take_death(self, death: WorkerDeath) -> None:

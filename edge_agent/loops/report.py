@@ -1,7 +1,7 @@
 """Reports: windows and transitions to the control plane, by HTTPS alone (a broker must not be able to pass a gate).
 
 Each report is durable with its dense number before it is sent, and is dropped only when the server says that it has it.
-While the cloud is away windows are summed, so that the store stays bounded and nothing is lost but resolution.
+While the cloud is away, or the disk takes no writes, windows are summed: the store stays bounded, and nothing is lost but resolution.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from contracts.errors import RejectedError, SkerryError, TransientError
+from contracts.errors import LocalFaultError, RejectedError, SkerryError, TransientError
 from contracts.reports import MAX_REPORTS, Hello, Report, ReportBatch
 from contracts.states import State
 from edge_agent.core.backoff import Backoff
@@ -46,7 +46,7 @@ class ReportLoop:
     ) -> None:
         self._device, self._store, self._control, self._exchange, self._clock = device, store, control, exchange, clock
         self._record, self._hello, self._stamp, self._backoff, self._share = record, hello, stamp, backoff, share
-        self._window_due, self._not_before, self._failures = 0.0, 0.0, 0
+        self._window_due, self._not_before, self._failures, self._full = 0.0, 0.0, 0, False
         self._log = Log("report", device_id=device)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -60,10 +60,13 @@ class ReportLoop:
         self._draft_windows()  # what was counted is not forgotten by a restart
 
     def note(self, code: str, detail: str) -> None:
-        """Report an event of the device."""
+        """Report an event of the device; where the disk takes no writes it is in the log alone."""
         record = self._record()
         body = {"kind": "event", "event": "device_error", "code": code, "detail": detail[:500]}
-        self._store.add_reports([self._stamped(record, body, record.live)])
+        try:
+            self._store.add_reports([self._stamped(record, body, record.live)])
+        except LocalFaultError as full:
+            self._log.alarm("event_not_kept", code=full.code, about=code, detail=detail[:500])
         self._exchange.report_wanted.set()
 
     # -- windows
@@ -73,12 +76,22 @@ class ReportLoop:
         if now < self._window_due or self._store.waiting() > MAX_WAITING:
             return
         self._window_due = now + self._interval_s()
-        record = self._record()
-        drafts = [
-            self._stamped(record, self._window(record, summary), summary.bundle_digest) for summary in self._exchange.take_summaries()
-        ]
+        record, summaries = self._record(), self._exchange.take_summaries()
+        drafts = [self._stamped(record, self._window(record, summary), summary.bundle_digest) for summary in summaries]
         if drafts:
+            self._keep(drafts, summaries)
+
+    def _keep(self, drafts: list[Draft], summaries: list[Summary]) -> None:
+        try:
             self._store.add_reports(drafts)
+        except LocalFaultError as full:
+            self._exchange.give_back(summaries)
+            (self._log.debug if self._full else self._log.alarm)("windows_not_kept", code=full.code, detail=str(full), remedy=full.remedy)
+            self._full = True
+            return
+        if self._full:
+            self._log("windows_kept_again")
+        self._full = False
 
     def _interval_s(self) -> float:
         window_s = self._exchange.report_window_s
@@ -98,14 +111,18 @@ class ReportLoop:
         while self._clock.mono() >= self._not_before and (pending := self._store.pending(MAX_REPORTS)):
             same = [one for one in pending if one.execution == pending[0].execution]
             try:
-                await self._send_some(same)
-            except RejectedError as refused:
-                self._give_up(same, refused)
+                await self._deliver(same)
             except SkerryError as failed:
                 self._failed(failed)
         now = self._clock.mono()
         waits = self._not_before - now if self._failures else self._window_due - now
         return max(0.05, min(waits, self._interval_s()))
+
+    async def _deliver(self, pending: list[PendingReport]) -> None:
+        try:
+            await self._send_some(pending)
+        except RejectedError as refused:
+            self._give_up(pending, refused)
 
     async def _send_some(self, pending: list[PendingReport]) -> None:
         """Reports of one execution."""

@@ -1,12 +1,13 @@
 """The update loop: feeds events to core.update, makes the record durable, runs the work of the state.
 
-Order of things: step -> save (record and reports, one transaction) -> work. A work whose record moved on meanwhile is asked
-to stop and its outcome is dropped. Transient failures are tried again with back-off; the state's deadline bounds them.
+Order of things: step -> save (record and reports, one transaction) -> work. What could not be saved has not happened: the event comes
+again with a later pass, and what runs goes on. A work whose record moved on meanwhile is asked to stop and its outcome is dropped. Transient failures are tried again with back-off; the state's deadline bounds them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,8 @@ from program.log import Log
 
 PASS_S = 2.0  # a pass takes place at least this often: deadlines and the watchdog hang on it
 TIDY_TRIES = 3  # failures of the incumbent at start before it is given up
+DETAIL_CHARACTERS = 500  # of a report
+NOT_ITS_FAULT = ("SETUP_STATE_DISK",)  # no reason to give an incumbent up
 _Key = tuple[str, int, str, State]
 
 
@@ -51,6 +54,7 @@ class UpdateLoop:
         self._finished: _Key | None = None  # the work of this key is done or waits for an order
         self._failures, self._not_before = 0, 0.0
         self._revert: Revert | None = None
+        self._unsaved = ""  # why the record could not be saved, "" once it could
         self._barred: tuple[str, Revert] | None = None  # an incumbent, and its local revert that had nowhere to go
 
     async def restore(self) -> None:
@@ -71,9 +75,13 @@ class UpdateLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await self._pass()
+            try:
+                await self._pass()
+            except LocalFaultError as unsaved:  # of the store; a work's own are its outcome
+                await self._wait_for_the_disk(unsaved)
             self._exchange.completed("update")
-        await self._end_task()
+        with contextlib.suppress(LocalFaultError):  # an outcome that cannot be saved: its work runs again after the next start
+            await self._end_task()
 
     async def _pass(self) -> None:
         self._exchange.update_wanted.clear()
@@ -85,6 +93,12 @@ class UpdateLoop:
             self._begin()
         if self._task is None or not self._task.done():
             await self._clock.wait(self._exchange.update_wanted, self._patience_s())
+
+    async def _wait_for_the_disk(self, unsaved: LocalFaultError) -> None:
+        if not self._unsaved:
+            self._log.alarm("record_not_saved", code=unsaved.code, detail=str(unsaved), remedy=unsaved.remedy)
+        self._unsaved = unsaved.code
+        await self._clock.wait(self._exchange.update_wanted, PASS_S)
 
     def _key(self) -> _Key:
         return (self.record.execution, self.record.fence, self.record.kind, self.record.state)
@@ -101,12 +115,13 @@ class UpdateLoop:
             self._apply(Ordered(self._exchange.order))
         self._apply(Tick(self._clock.utc().timestamp()))
         while self._exchange.deaths:
-            death = self._exchange.deaths.popleft()
+            death = self._exchange.deaths[0]
             detail = f"return code {death.returncode}"
             if death.digest == self.record.target and self.record.state in (State.SHADOWING, State.PROBATION):
                 self._apply(Refused("WORKER_CRASH", detail))
             elif death.circuit_open and death.digest == self.record.confirmed:
                 self._revert = Revert("WORKER_CIRCUIT_OPEN", detail)
+            self._exchange.deaths.popleft()
         if self._revert and self.record.terminal:
             self._go_back(self._revert)
             self._revert = None
@@ -133,11 +148,17 @@ class UpdateLoop:
         drafts = [draft for effect in effects if (draft := self._draft(record, effect))]
         self._store.save(record, drafts)
         self.record = record
+        self._note_saved()
         if record.state is not before.state or record.execution != before.execution:
             self._moved(before)
         if drafts:
             self._exchange.report_wanted.set()
         return tuple(effect for effect in effects if isinstance(effect, Run))
+
+    def _note_saved(self) -> None:
+        if self._unsaved:
+            self._log("record_saved_again", after=self._unsaved)
+        self._unsaved = ""
 
     def _moved(self, before: Record) -> None:
         self._failures, self._not_before = 0, 0.0
@@ -160,13 +181,14 @@ class UpdateLoop:
                 "kind": "transition",
                 "state": effect.state.value,
                 "code": effect.code,
-                "detail": effect.detail,
+                "detail": effect.detail[:DETAIL_CHARACTERS],
                 "local": effect.local,
                 "fence": effect.fence,
             }
             return Draft(effect.execution, {**body, **self._stamp(), "bundle_digest": record.live})
         if isinstance(effect, Note):
-            body = {"kind": "event", "event": effect.event, "code": effect.code, "detail": effect.detail, "fence": record.fence}
+            detail = effect.detail[:DETAIL_CHARACTERS]
+            body = {"kind": "event", "event": effect.event, "code": effect.code, "detail": detail, "fence": record.fence}
             return Draft(record.execution, {**body, **self._stamp(), "bundle_digest": record.live})
         return None
 
@@ -201,7 +223,7 @@ class UpdateLoop:
             self._log.alarm("trust_error", execution_id=record.execution, code=failed.code, detail=str(failed))
         if record.terminal or record.state is State.ROLLING_BACK:
             self._wait_after(failed, None)
-            if record.terminal and self._failures >= TIDY_TRIES:
+            if record.terminal and self._failures >= TIDY_TRIES and failed.code not in NOT_ITS_FAULT:
                 self._revert = Revert(failed.code, str(failed))
             return None
         kind = Fault if isinstance(failed, LocalFaultError) else Refused
@@ -220,11 +242,11 @@ class UpdateLoop:
             return
         task, self._task = self._task, None
         event = task.result()
-        if event is not None and self._working == self._key():
-            if isinstance(event, Done):
-                self._finished = self._key()
-                self._failures = 0
+        if event is not None and self._working == (key := self._key()):
             self._apply(event)
+            if isinstance(event, Done):
+                self._finished = key
+                self._failures = 0
 
     async def _end_task(self) -> None:
         """Ask the running work to stop and wait for it: two works at once would stand on each other's feet."""

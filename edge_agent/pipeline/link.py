@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import SkerryError, TransientError, error
+from contracts.errors import LocalFaultError, SkerryError, TransientError, error
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import backoff_s
 from edge_agent.inference.within import within
@@ -33,7 +33,7 @@ Accept = Callable[[str, str, str, Rows], tuple[str, int]]
 """accept(lane, schema_id, bundle_digest, rows) -> (stream, seq) once the rows are durable; raises SkerryError. Called in a thread."""
 
 COUNTERS_FILE = "pipeline.counters"
-DEFAULT_RETRY_S = 1.0  # for a transient refusal that names no time
+DEFAULT_RETRY_S = 1.0  # for a refusal that may pass and names no time
 Route = tuple[dict[str, Any] | None, tuple[int, ...]]
 NO_ROUTE: Route = (None, ())
 
@@ -343,6 +343,6 @@ def _counts(counters: Counters) -> dict[str, int]:
 
 
 def _retry_after_s(refused: SkerryError) -> float:
-    if not isinstance(refused, TransientError):
-        return 0.0
-    return DEFAULT_RETRY_S if refused.retry_after_s is None else refused.retry_after_s
+    """A full disk or outbox may have room again; rows that do not fit the schema never will, the next ones may."""
+    named = refused.retry_after_s if isinstance(refused, TransientError) else None
+    return DEFAULT_RETRY_S if named is None and isinstance(refused, TransientError | LocalFaultError) else named or 0.0

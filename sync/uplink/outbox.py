@@ -13,7 +13,8 @@ Rules:
  2. The ledger (accepted rows, accepted seq, running hash) is never deleted. A lane's epoch is random and made with its ledger line.
  3. A lane never holds more bytes than its budget. To make room the oldest records that were never sent become one GAP record, which
     travels like rows and keeps the numbers dense. What was sent may be in the lake already, so it is never shed; when
-    only such records are left, rows are refused (OUTBOX_FULL).
+    only such records are left, rows are refused (OUTBOX_FULL). The same when the disk has less than `reserve_bytes` left, whoever took
+    the rest: an ack must be written before it can free anything, so the last bytes are not for rows.
  4. A record is marked as sent, durably, before it is handed out; so an ack beyond the mark is a lie even after a crash.
  5. Records are signed when they are taken: a key that was renewed while the device was offline does not strand its backlog.
  6. Only an ack whose running hash equals the ledger's frees a record.
@@ -22,6 +23,7 @@ Rules:
 from __future__ import annotations
 
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +43,7 @@ from sync import codec
 from sync.uplink import outbox_tables as tables
 from sync.uplink.outbox_tables import Record, StreamRow
 
-BUDGET_REASON = "budget"
+BUDGET_REASON, DISK_REASON = "budget", "disk"
 EPOCH_BYTES = 8
 
 
@@ -97,10 +99,18 @@ class Outbox:
         clock: Clock | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         disk_limit_bytes: int | None = None,
+        reserve_bytes: int = 0,
+        free_bytes: Callable[[], int] | None = None,
     ) -> None:
-        """`budgets`: bytes per lane, as they would travel. `disk_limit_bytes` bounds the database file itself."""
+        """`budgets`: bytes per lane, as they would travel. `disk_limit_bytes` bounds the database file itself.
+
+        `reserve_bytes`: what stays free of the disk; `free_bytes` says what is free, by default of the file system that `path` is on.
+        """
         self.device, self.boot_id, self.key = device, boot_id, key
         self._budgets, self._clock, self._random_bytes = dict(budgets), clock or SystemClock(), random_bytes
+        self._reserve_bytes = reserve_bytes
+        self._free_bytes = free_bytes or (lambda: shutil.disk_usage(path.parent).free)
+        self.trouble = ""  # what the disk said to the last write, "" after one that it took
         self._lock = threading.Lock()
         self._db = tables.connect(path, disk_limit_bytes)
         with self._transaction():
@@ -190,8 +200,10 @@ class Outbox:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
+                self.trouble = ""
             except sqlite3.Error as failed:
                 self._roll_back()
+                self.trouble = str(failed)
                 raise error("OUTBOX_DISK", self.device, str(failed)) from failed
             except BaseException:
                 self._roll_back()
@@ -226,21 +238,28 @@ class Outbox:
 
     def _make_room(self, stream: StreamRow, record: Record) -> int:
         """Shed from the oldest unsent record on until `record` fits; returns the rows that were shed now."""
-        excess = stream.pending_bytes + record.size - self._budgets[stream.lane]
+        excess, reason = self._excess(stream, record)
         if excess <= 0:
             return 0
-        gap, shed_rows = self._gap(tables.unsent(self._db, stream.stream, stream.sent_seq), excess)
+        gap, shed_rows = self._gap(tables.unsent(self._db, stream.stream, stream.sent_seq), excess, reason)
         if gap is None:
-            raise error("OUTBOX_FULL", stream.lane, f"{stream.pending_bytes} bytes wait for the lake's acknowledgement")
+            raise error("OUTBOX_FULL", stream.lane, f"{stream.pending_bytes} bytes wait for the lake's acknowledgement ({reason})")
         tables.replace(self._db, gap, shed_rows)
         return shed_rows
 
-    def _gap(self, unsent: Iterator[Record], excess: int) -> tuple[Record | None, int]:
+    def _excess(self, stream: StreamRow, record: Record) -> tuple[int, str]:
+        """(bytes that must go before `record` may come, why)"""
+        excess = stream.pending_bytes + record.size - self._budgets[stream.lane]
+        if excess <= 0 and self._reserve_bytes and self._free_bytes() < self._reserve_bytes:
+            return record.size, DISK_REASON
+        return excess, BUDGET_REASON
+
+    def _gap(self, unsent: Iterator[Record], excess: int, reason: str) -> tuple[Record | None, int]:
         """The GAP record that frees at least `excess` bytes and the rows that are newly in it; None when there is none such."""
         gap: Record | None = None
         held_bytes = shed_rows = 0
         for record in unsent:
-            gap = self._sized(tables.merged(gap, record, BUDGET_REASON))
+            gap = self._sized(tables.merged(gap, record, reason))
             held_bytes += record.size
             shed_rows += record.rows if record.kind == "rows" else 0
             if held_bytes - gap.size >= excess:

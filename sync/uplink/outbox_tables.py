@@ -97,7 +97,9 @@ def connect(path: Path, disk_limit_bytes: int | None) -> sqlite3.Connection:
 
 
 def create(db: sqlite3.Connection) -> None:
-    """Inside a transaction; executescript() would commit it."""
+    """Inside a transaction; executescript() would commit it. Writes nothing where all is there: the disk may be full."""
+    if db.execute("PRAGMA user_version").fetchone()[0] == FORM:
+        return
     for statement in _CREATE.split(";"):
         db.execute(statement)
     db.execute(f"PRAGMA user_version={FORM}")

@@ -9,6 +9,8 @@
     uplink.keys_changed()        # after an assignment with other ack keys
     uplink.figures()             # for status pages
 
+A disk that takes no writes (OUTBOX_DISK) holds the sending: nothing goes out that is not marked, no ack counts that is not kept.
+
 Rules: the broker's PUBACK frees nothing and only says whether somebody listens; silence goes back to the watermark;
 each reason code that a broker may answer with stands in the table below.
 """
@@ -27,7 +29,7 @@ from typing import Any
 
 from contracts import topics
 from contracts.batch import Nack
-from contracts.errors import SkerryError, error
+from contracts.errors import LocalFaultError, SkerryError, error
 from contracts.presence import Presence
 from program.clock import Clock, SystemClock
 from program.log import Log
@@ -103,6 +105,7 @@ class Uplink:
         self._unpubacked: dict[int, Outgoing] = {}  # by message id of this connection
         self._sent = self._pubacked = self._going_back = 0
         self._failures = 0
+        self._disk_refuses = False
         self._online_since = math.inf
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -242,6 +245,8 @@ class Uplink:
                 await self._acknowledge(message.payload)
             elif message.topic == topics.nack(self._device):
                 self._nack(open_nack(message.payload, self._ack_keys(), self._device))
+        except LocalFaultError as full:
+            self._hold_for_disk(full)  # the ack is retained, and comes again when what it freed is sent again
         except SkerryError as refusal:
             self._log.alarm("ack_refused", code=refusal.code, detail=str(refusal))
             self._on_alarm(refusal)
@@ -274,12 +279,27 @@ class Uplink:
         if self._window.expire(self._clock.mono()):
             self._going_back += 1
             self._log.debug("gone_back")
-        for stream in self._streams:
-            while not self._window.held and (room := self._room_bytes()) > 0:
-                after = self._window.cursor(stream, self._watermarks[stream])
-                records = await asyncio.to_thread(self._outbox.take, stream, after, room)
-                if not records or not all([self._publish(link, record) for record in records]):
-                    break
+        try:
+            for stream in self._streams:
+                await self._drain_stream(link, stream)
+        except LocalFaultError as full:
+            self._hold_for_disk(full)
+
+    async def _drain_stream(self, link: mqtt.Link, stream: str) -> None:
+        while not self._window.held and (room := self._room_bytes()) > 0:
+            after = self._window.cursor(stream, self._watermarks[stream])
+            records = await asyncio.to_thread(self._outbox.take, stream, after, room)
+            if not records or not all([self._publish(link, record) for record in records]):
+                break
+            self._disk_refuses = False
+
+    def _hold_for_disk(self, full: LocalFaultError) -> None:
+        """Until the window's deadline; said once, until records can be taken again."""
+        if not self._disk_refuses:
+            self._log.alarm("outbox_disk", code=full.code, detail=str(full), remedy=full.remedy)
+            self._on_alarm(full)
+        self._disk_refuses = True
+        self._window.refused(self._clock.mono())
 
     def _room_bytes(self) -> int:
         if self._online is None or len(self._unpubacked) >= self._online.receive_maximum:
