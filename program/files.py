@@ -16,6 +16,9 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
         while view:
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk, half a file would keep the room that is lacking
+        raise
     finally:
         os.close(descriptor)
     os.rename(temporary, path)

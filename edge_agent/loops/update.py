@@ -1,7 +1,8 @@
 """The update loop: feeds events to core.update, makes the record durable, runs the work of the state.
 
 Order of things: step -> save (record and reports, one transaction) -> work. What could not be saved has not happened: the event comes
-again with a later pass, and what runs goes on. A work whose record moved on meanwhile is asked to stop and its outcome is dropped. Transient failures are tried again with back-off; the state's deadline bounds them.
+again with a later pass, and what runs goes on. A work whose record moved on meanwhile is asked to stop and its outcome is dropped.
+Transient failures are tried again with back-off; the state's deadline bounds them.
 """
 
 from __future__ import annotations

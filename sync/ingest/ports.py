@@ -36,7 +36,7 @@ class LakeTable(Protocol):
         """One commit on the held snapshot: `rows` (None: no file) and `watermarks`. Durable, and held, when it returns.
 
         Raises TransientError LAKE_CONFLICT when somebody else has committed since, or when it is not known whether this commit
-        stands; `refresh` then tells.
+        stands; `refresh` then tells. LocalFaultError LAKE_DISK when the disk takes no writes.
         """
 
     def ledger(self, stream: str | None = None) -> Iterator[tuple[str, int, bytes]]:

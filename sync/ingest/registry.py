@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeVar
 import urllib3
 from pydantic import ValidationError
 
-from contracts.errors import SkerryError, error
+from contracts.errors import LocalFaultError, SkerryError, error
 from contracts.features import FeatureSchema
 from contracts.ids import Wire
 from contracts.operator import RegistryDevice, RegistryFeed
 from program.clock import Clock
+from program.disk import writing
 from program.files import write_durably
 from program.log import Log
 
@@ -114,8 +115,13 @@ class CachedRegistry:
         self._answers = True
 
     def _keep(self, known: Known) -> None:
+        """A disk that takes no writes costs a restart its memory, no more."""
         self._known = known
-        write_durably(self._path, known.model_dump_json().encode(), 0o600)
+        try:
+            with writing("SETUP_STATE_DISK", self._path, "keeping the registry's answer"):
+                write_durably(self._path, known.model_dump_json().encode(), 0o600)
+        except LocalFaultError as full:
+            self._log.alarm("registry_not_kept", code=full.code, detail=str(full), remedy=full.remedy)
 
     def _read(self) -> Known:
         try:

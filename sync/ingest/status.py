@@ -1,7 +1,7 @@
 """`<run_dir>/ingest-status.json`: what ingest has received, committed and acknowledged, for people and for tests. Replaced as a whole.
 
     {"pid", "connected", "connection_no", "received_rows", "committed_rows", "acked_rows",
-     "refused_batches", "held_batches", "duplicate_batches",
+     "refused_batches", "held_batches", "duplicate_batches", "trouble" (why the lake takes nothing, else ""),
      "streams": {stream: {"received_seq", "committed_seq", "acked_seq", "received_rows", "committed_rows", "acked_rows"}}}
 
 Counts are of this process and begin at 0 when it starts; seqs are the stream's own. received_rows > committed_rows means
@@ -32,6 +32,7 @@ class Status:
         )
         self.connected, self.connection_no = False, 0
         self.refused = self.held = self.duplicates = 0
+        self.trouble = ""
         self._changed = True
 
     def received(self, batch: Batch) -> None:
@@ -60,6 +61,11 @@ class Status:
             figures["acked_rows"] = figures["committed_rows"]
             self._changed = True
 
+    def stuck(self, why: str) -> None:
+        """The lake takes nothing; "" once it does again."""
+        self._changed = self._changed or why != self.trouble
+        self.trouble = why
+
     def link(self, connected: bool, connection_no: int) -> None:
         self._changed = self._changed or (connected, connection_no) != (self.connected, self.connection_no)
         self.connected, self.connection_no = connected, connection_no
@@ -73,6 +79,7 @@ class Status:
             "refused_batches": self.refused,
             "held_batches": self.held,
             "duplicate_batches": self.duplicates,
+            "trouble": self.trouble,
             "streams": self._streams,
         }
 

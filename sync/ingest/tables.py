@@ -2,15 +2,20 @@
 
 A commit is never rebased onto a newer snapshot (no retries inside delta-rs): the watermarks that were read belong to
 the snapshot that is committed on, so whoever has committed meanwhile makes this commit fail, and the caller asks again.
-Files of failed commits stay behind unreferenced, for VACUUM: they are not deleted, because a commit that looks failed may stand.
+Files of failed commits stay behind unreferenced, for VACUUM: they are not deleted, because a commit that looks failed may stand. A file
+that could not be written whole was never in a commit: it is deleted, so that tries on a full disk do not add up.
+A disk that takes no writes is LocalFaultError LAKE_DISK.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,14 +25,16 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from contracts.errors import error
+from contracts.errors import LocalFaultError, error
 from contracts.features import GAPS, QUARANTINE, Table
+from program.disk import NO_WRITES, writing
 from sync.ingest.arrow import arrow_schema
 from sync.ingest.durability import Durability
 
 LOG = "_delta_log"
 PARTITION = "ingest_date"
 ZSTD_LEVEL = 1
+_SYSTEM_NUMBER = re.compile(r"os error (\d+)")
 # Checkpoints are made, and synced, by maintenance: delta-rs would leave them un-synced.
 _NO_CHECKPOINT = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -62,14 +69,15 @@ class DeltaLake:
 
     def _create(self, folder: Path, contract: Table) -> None:
         """Made durable by DeltaLakeTable, which syncs every log entry that it opens; the lake's own folder gets a new name here."""
-        DeltaTable.create(
-            str(folder),
-            schema=arrow_schema(contract.columns),
-            partition_by=list(contract.partition_by),
-            configuration=dict(contract.properties),
-            post_commithook_properties=_NO_CHECKPOINT,
-        )
-        self._durability.folder(self._root)
+        with on_disk(contract.name, "making the table"):
+            DeltaTable.create(
+                str(folder),
+                schema=arrow_schema(contract.columns),
+                partition_by=list(contract.partition_by),
+                configuration=dict(contract.properties),
+                post_commithook_properties=_NO_CHECKPOINT,
+            )
+            self._durability.folder(self._root)
 
 
 class DeltaLakeTable:
@@ -107,20 +115,24 @@ class DeltaLakeTable:
     def append(self, rows: pa.Table | None, watermarks: Mapping[str, int]) -> None:
         actions: list[AddAction | RemoveAction] = [self._write(part, date) for date, part in _partitions(rows)] if rows is not None else []
         try:
-            self._delta.create_write_transaction(
-                actions,
-                mode="append",
-                schema=self._delta.schema(),
-                partition_by=[PARTITION],
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(app_id, version) for app_id, version in sorted(watermarks.items())],
-                    max_commit_retries=0,
-                ),
-                post_commithook_properties=_NO_CHECKPOINT,
-            )
+            with on_disk(self.name, "committing"):
+                self._commit(actions, watermarks)
         except (DeltaError, OSError) as failed:
             raise error("LAKE_CONFLICT", self.name, str(failed)) from failed
         self.refresh()
+
+    def _commit(self, actions: list[AddAction | RemoveAction], watermarks: Mapping[str, int]) -> None:
+        self._delta.create_write_transaction(
+            actions,
+            mode="append",
+            schema=self._delta.schema(),
+            partition_by=[PARTITION],
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(app_id, version) for app_id, version in sorted(watermarks.items())],
+                max_commit_retries=0,
+            ),
+            post_commithook_properties=_NO_CHECKPOINT,
+        )
 
     def ledger(self, stream: str | None = None) -> Iterator[tuple[str, int, bytes]]:
         seq = "last_seq" if self.name == GAPS.name else "seq"
@@ -133,21 +145,40 @@ class DeltaLakeTable:
     def _write(self, rows: pa.Table, date: str) -> AddAction:
         name = f"{PARTITION}={date}/part-{uuid.uuid4()}.zstd.parquet"
         path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
-        pq.write_table(rows.drop_columns([PARTITION]), path, compression="zstd", compression_level=ZSTD_LEVEL)
-        self._durability.file(path)
-        self._durability.folder(path.parent)
-        self._durability.folder(self._folder)
+        try:
+            with on_disk(self.name, "writing rows"):
+                path.parent.mkdir(exist_ok=True)
+                pq.write_table(rows.drop_columns([PARTITION]), path, compression="zstd", compression_level=ZSTD_LEVEL)
+                self._durability.file(path)
+                self._durability.folder(path.parent)
+                self._durability.folder(self._folder)
+        except LocalFaultError:
+            path.unlink(missing_ok=True)
+            raise
         return AddAction(name, path.stat().st_size, {PARTITION: date}, time.time_ns() // 1_000_000, True, _statistics(rows))
 
     def _sync_log(self) -> None:
         """Log entries that somebody (this process, or one that was killed before it could) has committed since the last call."""
         log, version = self._folder / LOG, self._delta.version()
-        for entry in range(self._synced + 1, version + 1):
-            if (path := log / f"{entry:020d}.json").exists():  # older ones may have gone into a checkpoint
-                self._durability.file(path)
-        self._durability.folder(log)
+        with on_disk(self.name, "syncing the log"):
+            for entry in range(self._synced + 1, version + 1):
+                if (path := log / f"{entry:020d}.json").exists():  # older ones may have gone into a checkpoint
+                    self._durability.file(path)
+            self._durability.folder(log)
         self._synced = version
+
+
+@contextmanager
+def on_disk(table: str, phase: str) -> Iterator[None]:
+    """What Python's own calls raise, and what delta-rs says in words: it keeps the system's number in its text."""
+    try:
+        with writing("LAKE_DISK", table, phase):
+            yield
+    except (DeltaError, OSError) as failed:
+        said = _SYSTEM_NUMBER.search(str(failed))
+        if said is None or int(said[1]) not in NO_WRITES:
+            raise
+        raise error("LAKE_DISK", table, f"{phase}: {os.strerror(int(said[1]))}") from failed
 
 
 def _partitions(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:

@@ -1,7 +1,8 @@
 """The ingest loop: receive, judge, gather, commit, acknowledge. One thread; `step` is one pass and holds no state of its own.
 
 The order is the promise: rows are committed and on disk (Sink.commit has returned) before the signed ack is published, and
-the broker's copy is let go last.
+the broker's copy is let go last. A lake whose disk takes no writes holds everything: no ack goes out, and the broker, whose copies are
+not let go, sends no more than its window; the flush is tried again until it stands.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Limits:
     seconds: float = 1.0
     parked_bytes: int = 8 * 1024 * 1024
     credit_bytes: int = 4 * 1024 * 1024  # granted to each device
+    retry_s: float = 1.0  # a lake whose disk takes no writes is tried again
 
 
 class Worker:
@@ -69,25 +71,32 @@ class Worker:
         self.parked: list[Batch] = []  # too early; tried again with each flush
         self._unacknowledged: list[mqtt.Message] = []
         self._began = 0.0  # when the oldest gathered batch came
+        self._retry_at: float | None = None  # when the lake's disk is tried again; None while it takes writes
 
     def step(self, wait_s: float) -> None:
         """Wait at most `wait_s` for a message, take what has come, flush when it is time."""
         event = self._mail.receive(min(wait_s, self._until_flush_s(wait_s)))
         while event is not None:
             if isinstance(event, mqtt.Connected):
+                self._forget_held()
                 self._acknowledge(self._sink.devices())
             else:
                 self._take(event)
             event = self._mail.receive(0) if not self._full() else None
         self._status.link(self._mail.connected, self._mail.connection_no)
         self._status.write()
-        if self._unacknowledged and (self._full() or self._until_flush_s(wait_s) <= 0):
+        if self._unacknowledged and self._is_due(wait_s):
             self.flush()
 
     def flush(self) -> None:
-        """Commit what was gathered, then acknowledge: devices first, the broker last."""
-        gathered, self._gathered = self._gathered, []
-        outcome = self._sink.commit([*self.parked, *gathered])
+        """Commit what was gathered, then acknowledge: devices first, the broker last. On a full disk nothing of it happens."""
+        try:
+            outcome = self._sink.commit([*self.parked, *self._gathered])
+        except LocalFaultError as full:
+            self._hold(full)
+            return
+        self._gathered = []
+        self._go_on()
         self._status.committed(outcome.committed)
         self._status.duplicates += len(outcome.duplicates)
         self._park(outcome.ahead)
@@ -100,8 +109,34 @@ class Worker:
         self._unacknowledged.clear()
         self._status.write()
 
+    def _hold(self, full: LocalFaultError) -> None:
+        if self._retry_at is None:
+            self._log.alarm("lake_holds", code=full.code, detail=str(full), remedy=full.remedy, batches=len(self._gathered))
+            self._alarm(full, "")
+        self._retry_at = self._clock.mono() + self._limits.retry_s
+        self._status.stuck(str(full))
+        self._status.write()
+
+    def _go_on(self) -> None:
+        if self._retry_at is not None:
+            self._log("lake_goes_on")
+        self._retry_at = None
+        self._status.stuck("")
+
+    def _forget_held(self) -> None:
+        """A new connection while the disk is full: nothing of the old one was acknowledged, so it comes again; memory stays bounded."""
+        if self._retry_at is not None:
+            self._status.dropped(self._gathered)
+            self._gathered.clear()
+            self._unacknowledged.clear()
+
+    def _is_due(self, wait_s: float) -> bool:
+        if self._retry_at is not None:
+            return self._clock.mono() >= self._retry_at
+        return self._full() or self._until_flush_s(wait_s) <= 0
+
     def _until_flush_s(self, otherwise_s: float) -> float:
-        if not self._unacknowledged:
+        if self._retry_at is not None or not self._unacknowledged:
             return otherwise_s
         return max(0.0, self._began + self._limits.seconds - self._clock.mono())
 

@@ -58,17 +58,20 @@ def new_key() -> SigningKey:
 class Device:
     """Outbox and uplink as the agent has them, on a loop in a thread."""
 
-    def __init__(self, site: SyncSite, name: str, budgets: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, site: SyncSite, name: str, budgets: dict[str, int] | None = None, folder: Path | None = None, reserve_bytes: int = 0
+    ) -> None:
         self.id, self.key, self.site = name, new_key(), site
         site.broker.certificates.issue(name)
         site.registry.know(name, {self.key.key_id: self.key.public})
         self.outbox = Outbox(
-            site.folder / f"{name}.db",
+            (folder or site.folder) / f"{name}.db",
             device=name,
             boot_id="boot-1",
             key=self.key,
             budgets=budgets or {"live": 64 << 20},
             clock=SystemClock(),
+            reserve_bytes=reserve_bytes,
         )
         self.alarms: list[SkerryError] = []
         self.nacks: list[str] = []
@@ -121,6 +124,7 @@ class Device:
 
 class SyncSite:
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
         self.folder = folder
         (folder / "broker").mkdir()
@@ -137,8 +141,9 @@ class SyncSite:
         self._log = (folder / "ingest.log").open("ab")
         self._devices: list[Device] = []
 
-    def device(self, letter: str, budgets: dict[str, int] | None = None) -> Device:
-        self._devices.append(Device(self, "dev-" + letter * 26, budgets))
+    def device(self, letter: str, budgets: dict[str, int] | None = None, folder: Path | None = None, reserve_bytes: int = 0) -> Device:
+        """`folder`: where its outbox lies, by default beside everything else."""
+        self._devices.append(Device(self, "dev-" + letter * 26, budgets, folder, reserve_bytes))
         return self._devices[-1]
 
     def start_ingest(self, flush_s: float = 0.3) -> None:
