@@ -84,12 +84,13 @@ def assign(cloud: Cloud, bundle: BundleBytes, fence: int, **changes: Any) -> Non
 
 
 class AgentProcess:
-    def __init__(self, folder: Path, cloud: Cloud, fps: float = 20) -> None:
+    def __init__(self, folder: Path, cloud: Cloud, fps: float = 20, settings: str = "") -> None:
+        """`settings`: more lines of agent.toml, before its first table."""
         self.folder, self.cloud = folder, cloud
         self.run_dir, self.config = folder / "run", folder / "agent.toml"
         write_frames(folder / "frames")
         self.config.write_text(
-            f'state_dir = "{folder}/state"\nrun_dir = "{self.run_dir}"\n[source]\npath = "{folder}/frames"\nfps = {fps}\n'
+            f'state_dir = "{folder}/state"\nrun_dir = "{self.run_dir}"\n{settings}[source]\npath = "{folder}/frames"\nfps = {fps}\n'
             "[network]\nretry_cap_s = 1\n"
         )
         self.process: subprocess.Popen[bytes] | None = None

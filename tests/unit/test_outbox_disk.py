@@ -94,11 +94,15 @@ def test_an_outbox_that_is_opened_again_writes_nothing(tmp_path: Path) -> None:
     assert os.path.exists(path)
 
 
+def fill(outbox: Outbox) -> None:
+    for number in range(1000):
+        outbox.accept("live", SCHEMA, DIGEST, rows(number * 50, 50))
+
+
 def test_what_the_disk_said_is_kept_until_it_takes_a_write(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path / "outbox.db", disk_limit_bytes=64 * 1024)
     with pytest.raises(SkerryError, match="OUTBOX_DISK"):
-        for number in range(1000):
-            outbox.accept("live", SCHEMA, DIGEST, rows(number * 50, 50))
+        fill(outbox)
     assert outbox.trouble == "database or disk is full"
     headers(outbox)
     stream = outbox.streams()[0]
