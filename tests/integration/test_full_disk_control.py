@@ -1,4 +1,4 @@
-"""A control plane whose blob folder, and then whose database, lies on a real disk that fills up: refused with a code, served on, whole again."""
+"""A control plane whose blob folder or database lies on a real disk that fills up: refused with a code, served on, whole again."""
 
 from __future__ import annotations
 
