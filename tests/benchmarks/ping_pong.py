@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
-
-from contracts.manifest import Manifest
 
 REPO = Path(__file__).parents[2]
 FAR_SIDE = """
