@@ -93,6 +93,7 @@ def test_a_new_outbox_or_another_device_is_a_new_epoch(tmp_path: Path) -> None:
     [
         ("live", [], "OUTBOX_SCHEMA"),
         ("live", [["x"] * 5], "OUTBOX_SCHEMA"),
+        ("live", [[*rows(0, 1)[0], b"a raw frame"]], "OUTBOX_SCHEMA"),
         ("elsewhere", rows(0, 1), "OUTBOX_SCHEMA"),
         ("live", rows(0, MAX_BATCH_ROWS + 1), "OUTBOX_TOO_LARGE"),
     ],
