@@ -11,8 +11,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.exceptions import DownloadHTTPError, UnsignedMetadataError
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
-from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
 
 EXPIRES = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=1)
 GOOD, SMUGGLED = "a/good.json", "b/smuggled.json"
