@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ from control_plane.store.devices import DeviceRow, TokenRow
 from control_plane.store.reports import ReportRow
 from processing import latency
 from tests.integration.control_process import REPO, ControlProcess, ScriptedDevice, check_refused, enrolment_request, running_control
-from tests.integration.small_disk import read_only_view
 from tests.simulators.bundle_bytes import make_bundle
 from tests.unit.test_hostile_csr import CLAIMS, NAMES, pem, request
 
@@ -196,17 +194,6 @@ def test_an_address_that_is_not_this_machines_is_no_busy_port(control: ControlPr
     done = started(control, tmp_path, tmp_path / "state", devices_host="192.0.2.1")
     assert done.returncode == 1
     assert "CONFIG_INVALID: devices_host, devices_port: cannot listen on 192.0.2.1:0" in done.stderr
-
-
-def test_a_state_folder_that_is_read_only_is_named(control: ControlProcess, tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    with read_only_view(state):
-        done = started(control, tmp_path, state)
-    assert done.returncode == 1
-    assert f"skerry-control: SETUP_STATE_DISK: {state}: trying to write: Read-only file system\n  remedy: free space there" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert os.listdir(state) == []
 
 
 def test_it_still_serves(control: ControlProcess, device: ScriptedDevice) -> None:

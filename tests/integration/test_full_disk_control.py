@@ -11,6 +11,7 @@ from contracts.operator import EventView
 from control_plane.store.events import first_broken
 from tests.integration.control_process import ControlProcess, ScriptedDevice, check_refused
 from tests.integration.small_disk import MEGABYTE, SmallDisk, small_disk
+from tests.integration.sync_site import until
 
 EVENT = {"kind": "event", "event": "started"}
 
@@ -90,6 +91,4 @@ def _events_after_restart(control: ControlProcess) -> list[dict[str, Any]]:
 
 
 def _until(log: Path, text: str) -> None:
-    from tests.integration.sync_site import until
-
     until(lambda: text in log.read_text(), f"the log says {text}")

@@ -82,6 +82,12 @@ def arrow_body(compression: str | None, repeated: int) -> bytes:
 # -- bombs
 
 
+def bomb(claims: bool) -> bytes:
+    """A few KiB that become half a gigabyte; with the size in the frame's header, or without it."""
+    compressor = zstandard.ZstdCompressor(write_content_size=claims).compressobj(size=BOMB_BYTES if claims else -1)
+    return b"".join([compressor.compress(bytes(1 << 20)) for _ in range(BOMB_BYTES >> 20)]) + compressor.flush()
+
+
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_a_bomb_inside_the_arrow_message_is_not_unpacked(compression: str) -> None:
     """The frame around it is small and honest; unpacked by pyarrow it would take as much memory as it likes."""
@@ -101,9 +107,7 @@ def test_an_uncompressed_message_of_the_same_rows_is_read() -> None:
 
 @pytest.mark.parametrize("claims", [True, False])
 def test_a_zstd_bomb_takes_no_more_than_its_bound(claims: bool) -> None:
-    """256 KiB that become half a gigabyte; with the size in the frame's header, and without it."""
-    compressor = zstandard.ZstdCompressor(write_content_size=claims).compressobj(size=BOMB_BYTES if claims else -1)
-    body = b"".join([compressor.compress(bytes(1 << 20)) for _ in range(BOMB_BYTES >> 20)]) + compressor.flush()
+    body = bomb(claims)
     tracemalloc.start()
     try:
         assert verdict(signed(body)) == "quarantined INGEST_MALFORMED"
