@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from contracts.errors import CODES, LocalFaultError, RejectedError, SkerryError, TransientError, TrustError
+from docs import symptoms
 from edge_agent.core import diagram
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -184,7 +185,12 @@ def _table_default(default: str) -> str:
     return "required" if default == "required" else ("below" if default == "a table" else "absent")
 
 
-PAGES = {"errors.md": errors_page, "configuration.md": configuration_page, "update-states.md": diagram.markdown}
+PAGES = {
+    "errors.md": errors_page,
+    "configuration.md": configuration_page,
+    "update-states.md": diagram.markdown,
+    "troubleshoot.md": lambda: symptoms.page(NOTICE),
+}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from contracts.canonical import canonical_json
-from contracts.errors import CODES, error
+from contracts.errors import CODES, LocalFaultError, error
 from contracts.release import SIGNER_MAX_BYTES, Approval, KeysStatus, Release, Renew, SignerAnswer, SignRelease
 
 _LENGTH = struct.Struct("<I")
@@ -23,7 +23,7 @@ class SignerClient:
     """Calls block, at most `timeout_s` per read: never from the event loop.
 
     Raises TransientError SIGNER_UNREACHABLE when nobody answers (whether it signed is then unknown; asking again is
-    harmless), else the error whose code the signer gives.
+    harmless) or when its own machine is at fault, else the error whose code the signer gives.
     """
 
     def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
@@ -42,6 +42,8 @@ class SignerClient:
         answer = self._parse(self._exchange(canonical_json(request.model_dump(mode="json"))))
         if not answer.ok:
             code = answer.code if answer.code in CODES else "SIGNER_REQUEST"
+            if CODES[code].kind is LocalFaultError:  # of the signer's machine, not of ours: it may be mended, and is asked again
+                raise error("SIGNER_UNREACHABLE", "signer", answer.detail)
             raise error(code, "signer", answer.detail.removeprefix(f"{code}: "))
         return answer
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from contracts.canonical import canonical_json
 from contracts.errors import SkerryError, error
 from contracts.release import SIGNER_MAX_BYTES, SignerAnswer
+from program.disk import writing
 from program.log import Log
 
 READ_TIMEOUT_S = 10.0
@@ -83,7 +84,8 @@ def refusing(handle: Callable[[bytes], SignerAnswer], log: Log) -> Callable[[byt
 
     def answer(data: bytes) -> SignerAnswer:
         try:
-            return handle(data)
+            with writing("SETUP_STATE_DISK", "signer", "signing"):
+                return handle(data)
         except SkerryError as refused:
             log.alarm("signing_refused", code=refused.code, thing=refused.thing, detail=refused.detail)
             return _refusal(refused)

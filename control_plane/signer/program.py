@@ -8,7 +8,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from contracts.errors import error
+from contracts.errors import LocalFaultError, error
 from contracts.release import SignerAnswer
 from control_plane.signer.blobs import Blobs
 from control_plane.signer.config import SignerConfig
@@ -20,6 +20,7 @@ from control_plane.signer.repository import Repository
 from control_plane.signer.service import Signer, parse
 from program import notify, run
 from program.clock import Clock, SystemClock
+from program.disk import writing
 from program.log import Log
 
 LONGEST_NAP_S = 60.0
@@ -85,10 +86,26 @@ class Renewal:
 
     async def run(self, busy: asyncio.Lock) -> None:
         async with busy:
-            renewed = await asyncio.to_thread(self._publisher.renew, self._clock.utc())
+            renewed = await asyncio.to_thread(self._renew)
         if renewed:
             self._log("roles_renewed", roles=renewed, versions=self._publisher.repository.versions())
         self._tell_of_offline_roles()
+
+    def _renew(self) -> list[str]:
+        """On a disk that takes no writes nothing is renewed: what is published holds until it expires, and the next pass tries again."""
+        try:
+            with writing("SETUP_STATE_DISK", "signer", "renewing"):
+                renewed = self._publisher.renew(self._clock.utc())
+        except LocalFaultError as full:
+            self._tell_once("roles_not_renewed", code=full.code, detail=str(full), remedy=full.remedy)
+            return []
+        self._told.discard("roles_not_renewed")
+        return renewed
+
+    def _tell_once(self, event: str, **fields: str) -> None:
+        if event not in self._told:
+            self._log.alarm(event, **fields)
+        self._told.add(event)
 
     def nap_s(self) -> float:
         """Until the next renewal, but never longer than the watchdog allows."""
