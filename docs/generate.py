@@ -185,11 +185,15 @@ def _table_default(default: str) -> str:
     return "required" if default == "required" else ("below" if default == "a table" else "absent")
 
 
+def troubleshoot_page() -> str:
+    return symptoms.page(NOTICE)
+
+
 PAGES = {
     "errors.md": errors_page,
     "configuration.md": configuration_page,
     "update-states.md": diagram.markdown,
-    "troubleshoot.md": lambda: symptoms.page(NOTICE),
+    "troubleshoot.md": troubleshoot_page,
 }
 
 
