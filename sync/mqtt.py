@@ -34,6 +34,7 @@ NO_CONNECTION = -1  # ours: the TCP or TLS connection failed or ended without a 
 
 DEFAULT_RECEIVE_MAXIMUM = 65_535  # what the standard says when CONNACK names none
 CONNECT_TIMEOUT_S = 10.0
+MAX_PACKET_BYTES = 1024 * 1024  # of what may come: acks, nacks, batches and hints are far smaller
 IN_FLIGHT = 20  # messages towards the broker without a PUBACK; what mosquitto grants by default
 
 
@@ -184,14 +185,25 @@ class PahoLink:
                 self._settings.port,
                 self._settings.keepalive_s,
                 clean_start=True,
-                properties=_properties(PacketTypes.CONNECT, ReceiveMaximum=self._settings.receive_maximum, SessionExpiryInterval=0),
+                properties=_properties(
+                    PacketTypes.CONNECT,
+                    ReceiveMaximum=self._settings.receive_maximum,
+                    SessionExpiryInterval=0,
+                    MaximumPacketSize=MAX_PACKET_BYTES,
+                ),
             )
             while self._client.loop() == paho.MQTT_ERR_SUCCESS:  # unlike loop_forever, it is woken when another thread publishes
-                pass
+                self._refuse_a_packet_without_end()
         except OSError as failed:  # refused, unreachable, TLS: all of them end this connection and nothing else
             detail = str(failed)
         finally:
             self._sink(Lost(self._reason, detail or f"reason code {self._reason:#04x}"))
+
+    def _refuse_a_packet_without_end(self) -> None:
+        """An honest broker keeps to MaximumPacketSize; another may announce 256 MB, and paho would take all of it into memory."""
+        if self._client._in_packet["remaining_length"] > MAX_PACKET_BYTES:
+            self._reason = PACKET_TOO_LARGE
+            self.drop()
 
     # paho calls these in the serving thread
 

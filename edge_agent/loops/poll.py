@@ -1,7 +1,8 @@
 """The poll: asks the director what this device shall run. It is the heartbeat, too.
 
-The server says how often; a wake hint by MQTT makes it sooner; Retry-After wins over our own delay. Whatever goes wrong, the
-device stays on what runs: trust errors alarm and are reported, once per code, and the next poll comes all the same.
+The server says how often; a wake hint by MQTT makes it sooner, but not within a second of the last poll and not while we back off:
+whoever holds the broker must not make a fleet storm its control plane. Retry-After wins over our own delay. Whatever goes wrong,
+the device stays on what runs: trust errors alarm and are reported, once per code, and the next poll comes all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edge_agent.loops.exchange import Exchange
 from program.clock import Clock
 from program.log import Log
 
+HINT_PAUSE_S = 1.0  # the soonest that a hint brings the next poll
 FIRST_CONTACT_S = 1.0  # the first poll after a start is spread over this
 
 
@@ -47,7 +49,9 @@ class PollLoop:
             self._exchange.poll_wanted.clear()
             delay_s = await self._once()
             self._exchange.completed("poll")
-            await self._clock.wait(self._exchange.poll_wanted, delay_s)
+            due_s = self._clock.mono() + delay_s
+            if not await self._clock.wait(stop, delay_s if self.trouble else min(HINT_PAUSE_S, delay_s)):
+                await self._clock.wait(self._exchange.poll_wanted, max(0.0, due_s - self._clock.mono()))
 
     async def _once(self) -> float:
         """Seconds until the next poll."""

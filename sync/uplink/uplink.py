@@ -50,6 +50,7 @@ ALARMING = frozenset({mqtt.NOT_AUTHORIZED, mqtt.SESSION_TAKEN_OVER, mqtt.PACKET_
 SILENCE = Delays(first_s=10.0, limit_s=120.0)
 RECONNECT = Delays(first_s=1.0, limit_s=60.0)
 PACKET_OVERHEAD_BYTES = 256  # fixed header, topic and properties around a payload
+MAX_WAITING = 256  # messages not yet looked at: a broker that floods must not fill the memory of a device
 IDLE_S = 60.0
 STABLE_S = 20.0
 
@@ -103,7 +104,7 @@ class Uplink:
         self._stream_sent: dict[str, int] = {}
         self._stream_pubacked: dict[str, int] = {}
         self._unpubacked: dict[int, Outgoing] = {}  # by message id of this connection
-        self._sent = self._pubacked = self._going_back = 0
+        self._sent = self._pubacked = self._going_back = self._overrun = 0
         self._failures = 0
         self._disk_refuses = False
         self._online_since = math.inf
@@ -141,6 +142,7 @@ class Uplink:
             "sent_batches": self._sent,
             "puback_batches": self._pubacked,
             "gone_back": self._going_back,
+            "overrun": self._overrun,
             "in_flight_bytes": self._window.in_flight_bytes,
             "credit_bytes": self._credit_bytes,
             "held": self._window.held,
@@ -208,6 +210,9 @@ class Uplink:
             self._loop.call_soon_threadsafe(self._arrived, connection_no, event)
 
     def _arrived(self, connection_no: int, event: mqtt.Event) -> None:
+        if isinstance(event, mqtt.Message) and len(self._events) >= MAX_WAITING:
+            self._overrun += 1  # an ack says all that those before it said, so what is let go is made up for by the next one
+            return
         if connection_no == self._connection_no:
             self._events.append(event)
             self._attention.set()

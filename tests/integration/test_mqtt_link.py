@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -70,3 +71,54 @@ def test_only_the_links_own_thread_writes(broker: Mosquitto) -> None:
     assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Lost)
     assert len(RecordingSocket.writers) == 1
     assert threading.get_ident() not in RecordingSocket.writers
+
+
+def evil_broker(announced: int) -> Iterator[tuple[int, threading.Event]]:
+    """Takes one connection, and sends a publication of `announced` bytes until it is cut off."""
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(bytes.fromhex("2003000000"))  # CONNACK
+                connection.recv(1000)
+                connection.sendall(bytes.fromhex("9004000100") + b"\x01")  # SUBACK
+                connection.sendall(b"\x30" + _variable(announced) + b"\x00\x05topic\x00")
+                try:
+                    for _ in range(announced // 65536):
+                        connection.sendall(bytes(65536))
+                except OSError:
+                    stopped.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1], stopped
+        thread.join(DEADLINE_S)
+
+
+def _variable(length: int) -> bytes:
+    """MQTT's variable byte integer."""
+    encoded = bytearray()
+    while length:
+        length, digit = divmod(length, 128)
+        encoded.append(digit | (0x80 if length else 0))
+    return bytes(encoded)
+
+
+@pytest.fixture
+def flood() -> Iterator[tuple[int, threading.Event]]:
+    yield from evil_broker(announced=200 * 1024 * 1024)
+
+
+def test_a_packet_without_end_ends_the_connection(flood: tuple[int, threading.Event]) -> None:
+    """Else a broker could fill a device's memory until its agent, and with it its model, is killed."""
+    port, stopped = flood
+    events: queue.Queue[mqtt.Event] = queue.Queue()
+    mqtt.dial(mqtt.Settings("127.0.0.1", port, "x", ("a",), None), 1, events.put)
+    assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Connected)
+    lost = events.get(timeout=DEADLINE_S)
+    assert isinstance(lost, mqtt.Lost)
+    assert lost.reason == mqtt.PACKET_TOO_LARGE
+    assert stopped.wait(DEADLINE_S)

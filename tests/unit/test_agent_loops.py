@@ -101,9 +101,38 @@ def test_the_server_says_how_often_and_a_hint_makes_it_sooner() -> None:
         assert director.asked == 2
         exchange.poll_wanted.set()
         await settle()
+        assert director.asked == 2
+        clock.advance(1)
+        await settle()
         assert director.asked == 3
 
     poll_story([assignment()], story)
+
+
+def test_a_flood_of_hints_is_a_poll_a_second() -> None:
+    """Whoever holds the broker can send as many as he likes."""
+
+    async def story(director: Director, exchange: Exchange, clock: SimulatedClock, notes: list[str]) -> None:
+        for _ in range(50):
+            exchange.poll_wanted.set()
+            clock.advance(0.1)
+            await settle()
+        assert director.asked in (5, 6)
+
+    poll_story([assignment()], story)
+
+
+def test_a_hint_does_not_cut_a_back_off_short() -> None:
+    async def story(director: Director, exchange: Exchange, clock: SimulatedClock, notes: list[str]) -> None:
+        clock.advance(1)
+        await settle()
+        for _ in range(9):
+            exchange.poll_wanted.set()
+            clock.advance(10)
+            await settle()
+        assert director.asked == 1
+
+    poll_story([TransientError("API_UNREACHABLE", retry_after_s=100), assignment()], story)
 
 
 def test_a_trust_error_is_reported_once_and_polling_goes_on() -> None:
