@@ -1,6 +1,6 @@
 """A device's poll, in front of the framework: `GET /device/v1/director/<file>`.
 
-Nearly every request of a fleet is this one and nearly every answer is 304, so it is plain ASGI and answered from memory: no
+Nearly every request of a fleet is this one and nearly every answer is 304, so it is plain ASGI and a 304 comes from memory: no
 routing, no thread, no database. The certificate selects the device. The poll is the heartbeat.
 """
 
@@ -40,10 +40,11 @@ class DevicePoll:
         plane, peer, name = self._plane, peer_of(scope), scope["path"][len(PREFIX) :]
         plane.registry.require_active(peer)
         plane.last_seen.note(peer.id)
+        known = _if_none_match(scope) if name == TIMESTAMP else b""
         files = plane.desired.cached(peer.id)
-        if files is None:
+        if files is None or known != files.etag:  # another replica may have gone on
             files = await asyncio.to_thread(plane.desired.prepare, peer.id)
-        if name == TIMESTAMP and _if_none_match(scope) == files.etag:
+        if known == files.etag:
             await _not_modified(files, send)
             return
         content = files.files.get(name) or root(plane.config.director_dir, name)

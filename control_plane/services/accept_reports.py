@@ -112,7 +112,8 @@ def _local(work: UnitOfWork, device: DeviceRow, execution: Execution, report: Tr
     _log(work, "local_rollback", execution, report.state, report)
     if report.state is not State.REVERTED:
         return execution
-    device.confirmed_digest = report.bundle_digest
+    known = reports.has_confirmed(work.session, device.id, report.bundle_digest)
+    device.confirmed_digest = report.bundle_digest if known else ""  # never a digest that was not proven on this device
     return replace(execution, evidence=execution.evidence + Evidence(local_rollbacks=1))
 
 

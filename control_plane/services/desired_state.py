@@ -1,7 +1,9 @@
 """The director's answers, kept in memory: a poll that finds nothing new costs no database read.
 
-An answer is dropped when its desired row changes (at once in this process, within a second when another replica wrote it)
-and renewed when half its life is over, by raising the row's director version.
+Anything else is answered as the database has it: a device that goes from one replica to another must not be shown a version
+older than one it has seen, which it would take for an attack. An answer is dropped when its desired row changes (at once in
+this process, within a second when another replica wrote it) and renewed when half its life is over, by raising the row's
+director version.
 """
 
 from __future__ import annotations
@@ -35,10 +37,13 @@ class DesiredState:
         return found if found is not None and self._clock.utc() < found.half_life_utc else None
 
     def prepare(self, device: str) -> DirectorFiles:
-        """Sign the device's metadata anew. Blocks. Raises API_NOT_FOUND when nothing is desired of it, not even nothing."""
+        """The answer to the row as it is in the database now. Blocks. Raises API_NOT_FOUND when nothing is desired, not even nothing."""
         drops = self._drops
         with self._units.read() as session:
             row = _must(session, device)
+        known = self.cached(device)
+        if known is not None and known.version == row.director_version:
+            return known
         files = self._director.files(_value(row))
         if self._clock.utc() >= files.half_life_utc:
             with self._units.write() as work:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from contracts.states import State
 from control_plane.store.base import Base, Session
 
 
@@ -20,6 +21,13 @@ class ReportRow(Base):
     kind: Mapped[str] = mapped_column(String)
     received_utc: Mapped[datetime]
     body: Mapped[dict[str, Any]]
+
+
+def has_confirmed(session: Session, device: str, digest: str) -> bool:
+    """Whether this device ever reported `digest` CONFIRMED, while `digest` itself answered its frames."""
+    told = ReportRow.body["state"].as_string() == State.CONFIRMED.value, ReportRow.body["bundle_digest"].as_string() == digest
+    query = select(ReportRow.seq).where(ReportRow.device == device, ReportRow.kind == "transition", *told).limit(1)
+    return session.scalar(query) is not None
 
 
 def last_seq(session: Session, device: str, execution: str) -> int:

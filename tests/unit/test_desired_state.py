@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tuf.api.metadata import Metadata, Timestamp
 
 from contracts.assignment import Assignment
 from contracts.errors import RejectedError
-from control_plane.adapters.director import Director, Settings
-from control_plane.adapters.peer_certificate import Peer
-from control_plane.services.desired_state import DesiredState
-from control_plane.services.registry_view import RegistryView
 from control_plane.services.revoke_device import revoke_device
-from control_plane.services.unit_of_work import Units
-from control_plane.store import desired, devices
-from control_plane.store.base import Database, make_engine
-from control_plane.store.devices import DeviceRow
-from control_plane.store.migrate import migrate
-from tests.simulators.clock import START_UTC, SimulatedClock
+from control_plane.store import desired
+from control_plane.store.base import Session
+from tests.simulators.clock import START_UTC
+from tests.simulators.replicas import Replica, Site, device_id, peer
 
-DEVICE = "dev-" + "a" * 26
-PEER = Peer("device", DEVICE, "", "f" * 64, START_UTC + timedelta(days=7))
+DEVICE = device_id(0)
+PEER = peer(DEVICE)
 LIFE_S = 1000.0
 
 
-class Replica:
-    """One control-plane process's memory over the shared database."""
-
-    def __init__(self, path: Path, key: Path, clock: SimulatedClock) -> None:
-        self.database = Database(make_engine(f"sqlite:///{path}"))
-        self.units = Units(self.database, clock)
-        self.desired = DesiredState(self.units, Director(key, Settings(LIFE_S, 30, 30, 0)), clock)
-        self.view = RegistryView(self.units, self.desired, clock)
-
+class Ordering(Replica):
     def order(self, **order: object) -> None:
         with self.units.write() as work:
             desired.order(work.session, DEVICE, {"kind": "none", **order}, work.now)
@@ -46,20 +32,13 @@ class Replica:
 
 class Two:
     def __init__(self, folder: Path) -> None:
-        key = folder / "director.pem"
-        key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        self.clock = SimulatedClock()
-        self.one, self.other = (Replica(folder / "skerry.db", key, self.clock) for _ in range(2))
-        migrate(self.one.database.engine)
-        with self.one.units.write() as work:
-            row = DeviceRow(id=DEVICE, state="ACTIVE", created_utc=work.now, revision=0)
-            work.session.add(row)
-            devices.touch(work.session, row)
-        self.one.order()
+        site = Site.made(folder, device_count=1, life_s=LIFE_S)
+        self.clock = site.clock
+        self.one, self.other = (Ordering(folder, site.clock, LIFE_S) for _ in range(2))
 
     def close(self) -> None:
-        self.one.database.close()
-        self.other.database.close()
+        self.one.close()
+        self.other.close()
 
 
 @pytest.fixture
@@ -129,6 +108,16 @@ def test_versions_and_generations_jump_with_the_clock_so_a_restored_database_rep
     assert min(row.director_version, row.generation) >= int(START_UTC.timestamp())
 
 
+def test_a_device_that_comes_from_another_replica_is_shown_nothing_older(two: Two) -> None:
+    """Within the second in which this one's memory is behind: its client would refuse an older version, and alarm."""
+    for replica in (two.one, two.other):
+        replica.view.require_active(PEER)
+        replica.desired.prepare(DEVICE)
+    two.one.order(execution="c/d/1")
+    two.other.view.require_active(PEER)
+    assert two.other.desired.prepare(DEVICE) == two.one.desired.prepare(DEVICE)
+
+
 def test_memory_ends_at_once_here_and_within_a_second_elsewhere(two: Two) -> None:
     for replica in (two.one, two.other):
         replica.view.require_active(PEER)
@@ -153,6 +142,31 @@ def test_revocation_takes_effect_at_once_here_and_within_a_second_elsewhere(two:
     two.clock.advance(1)
     with pytest.raises(RejectedError, match="API_FORBIDDEN"):
         two.other.view.require_active(PEER)
+
+
+def test_who_asks_while_another_looks_waits_for_what_the_other_finds(two: Two) -> None:
+    """Nobody had asked for long; the device was revoked elsewhere; two of its requests come at once, on two threads."""
+    two.other.view.require_active(PEER)
+    revoke_device(two.one.units, DEVICE, "operator:test")
+    two.clock.advance(600)
+    reading, go_on = threading.Event(), threading.Event()
+    refresh = two.other.desired.refresh
+
+    def slowly(session: Session) -> None:
+        reading.set()
+        assert go_on.wait(10)
+        refresh(session)
+
+    two.other.desired.refresh = slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(two.other.view.require_active, PEER)
+        assert reading.wait(10)
+        second = threads.submit(two.other.view.require_active, PEER)
+        done, _ = wait([second], timeout=0.1)
+        go_on.set()
+        assert not done, "old memory answers nobody"
+        for asked in (first, second):
+            assert isinstance(asked.exception(10), RejectedError)
 
 
 def test_an_expired_certificate_ends_on_a_connection_that_lives_on(two: Two) -> None:
