@@ -38,8 +38,7 @@ SYMPTOMS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             "a program does not start: its state or run folder takes no writes",
             "SETUP_STATE_DISK",
-            "an agent that runs already goes on inferring: orders and reports wait, rows are refused and counted. It comes back after a "
-            "crash too; after a clean stop it needs a few hundred KB to start",
+            "an agent that runs already goes on inferring: orders and reports wait, rows are refused. On a full disk it starts too",
         ),
         (
             "`skerry-agent status` shows rows as shed",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -52,6 +51,8 @@ def load(model: type[C], path: Path, overrides: Mapping[str, Any] | None = None)
 
 
 def _no_such_key(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    import difflib  # noqa: PLC0415 - not in the memory of every program that has no such mistake
+
     *tables, key = map(str, place)
     for table in tables:
         model = _table(model, table) or model

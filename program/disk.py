@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,26 @@ def writing(code: str, thing: object, phase: str, causes: frozenset[int] = NO_WR
         if failed.errno not in causes:
             raise
         raise error(code, str(thing), f"{phase}: {failed.strerror}") from failed
+
+
+def database_as_it_is(path: Path, form: int) -> sqlite3.Connection | None:
+    """A SQLite file in WAL mode that cannot be opened for writing, as its last writer left it; every write to it is refused.
+
+    None when there is nothing of this `form` (user_version) to read. What a killed writer left in its log is read with it, by the index
+    that it left too.
+    """
+    if not path.exists():
+        return None
+    log = path.with_name(f"{path.name}-wal")
+    how = "mode=ro" if log.is_file() and log.stat().st_size else "immutable=1"
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False, isolation_level=None)
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] == form:
+            return db
+    except sqlite3.Error:
+        pass  # nothing that can be read
+    db.close()
+    return None
 
 
 def require_writable(*folders: Path) -> None:

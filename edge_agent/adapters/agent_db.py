@@ -2,6 +2,7 @@
 
 One connection behind one lock: the update loop writes from the event loop's thread, the TUF client from another.
 A disk that takes no writes is LocalFaultError SETUP_STATE_DISK from each method that writes: then nothing of the call has happened.
+Where it takes none at the start already, what is there is read, and the first write that it takes opens the file for good.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import error
+from contracts.errors import LocalFaultError, error
 from edge_agent.core.floors import Floors, with_epoch, with_versions
 from edge_agent.core.record import Record, from_json, to_json
 from edge_agent.ports import Draft, PendingReport
+from program.disk import database_as_it_is
 
 SCHEMA = 1
 JOURNAL_ROWS = 2000  # newest entries kept
@@ -36,23 +38,39 @@ class AgentDb:
     def __init__(self, path: Path) -> None:
         self._lock, self._path = threading.Lock(), path
         self.trouble = ""  # what the disk said to the last write, "" after one that it took
-        with self._on_disk("opening it"):
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA cache_size = -256")  # kB; the database is small, and so is the agent
-            self._create(path)
+        self._frozen = False  # opened as it is, not for writing
+        try:
+            self._db = self._open()
+        except LocalFaultError:
+            if (found := database_as_it_is(path, SCHEMA)) is None:
+                raise
+            self._db, self._frozen = found, True
 
-    def _create(self, path: Path) -> None:
-        """Writes nothing where everything is there: an agent that was killed comes back also on a full disk."""
-        form = self._db.execute("PRAGMA user_version").fetchone()[0]
+    def _open(self) -> sqlite3.Connection:
+        with self._on_disk("opening it"):
+            db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA cache_size = -256")  # kB; the database is small, and so is the agent
+            self._create(db)
+            return db
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        """Writes nothing where everything is there."""
+        form = db.execute("PRAGMA user_version").fetchone()[0]
         if form == SCHEMA:
             return
         if form != 0:
-            raise ValueError(f"{path} was written by a newer agent")
-        self._db.executescript(_TABLES)
-        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
-        path.chmod(0o600)
+            raise ValueError(f"{self._path} was written by a newer agent")
+        db.executescript(_TABLES)
+        db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._path.chmod(0o600)
+
+    def _thaw(self) -> None:
+        if self._frozen:
+            db = self._open()
+            self._db.close()
+            self._db, self._frozen = db, False
 
     def close(self) -> None:
         self._db.close()
@@ -69,6 +87,7 @@ class AgentDb:
     @contextmanager
     def _transaction(self, phase: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._on_disk(phase):
+            self._thaw()
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db

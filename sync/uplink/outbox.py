@@ -34,9 +34,10 @@ from typing import Any
 
 from contracts.batch import LEDGER_START, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Ack, AckedStream, BatchHeader
 from contracts.canonical import CONTEXT_BATCH, SIGNATURE_BYTES
-from contracts.errors import SkerryError, error
+from contracts.errors import LocalFaultError, SkerryError, error
 from contracts.features import FeatureSchema
 from program.clock import Clock, SystemClock
+from program.disk import database_as_it_is
 from program.files import fsync_folder
 from signatures.ed25519 import SigningKey
 from sync import codec
@@ -86,7 +87,10 @@ class LedgerEntry:
 
 
 class Outbox:
-    """Raises LocalFaultError OUTBOX_DISK from every method when the disk does not take a write."""
+    """Raises LocalFaultError OUTBOX_DISK from every method when the disk does not take a write.
+
+    Where it takes none at the start already, the ledger that is there is read; the first write that it takes opens the file for good.
+    """
 
     def __init__(
         self,
@@ -111,13 +115,27 @@ class Outbox:
         self._reserve_bytes = reserve_bytes
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(path.parent).free)
         self.trouble = ""  # what the disk said to the last write, "" after one that it took
-        self._lock = threading.Lock()
-        self._db = tables.connect(path, disk_limit_bytes)
-        with self._transaction():
-            tables.create(self._db)
+        self._lock, self._path, self._disk_limit_bytes = threading.Lock(), path, disk_limit_bytes
+        self._frozen = False  # opened as it is, not for writing
+        try:
+            self._db = self._open()
+        except LocalFaultError:
+            if (found := database_as_it_is(path, tables.FORM)) is None:
+                raise
+            self._db, self._frozen = found, True
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            db = tables.connect(self._path, self._disk_limit_bytes)
+        except LocalFaultError as refused:
+            self.trouble = refused.detail
+            raise
+        with self._committed(db):
+            tables.create(db)
             for lane in self._budgets:
-                self._open_stream(lane)
-        fsync_folder(path.parent)  # the names of the database and of its log, too
+                self._open_stream(db, lane)
+        fsync_folder(self._path.parent)  # the names of the database and of its log, too
+        return db
 
     def close(self) -> None:
         with self._lock:
@@ -196,27 +214,35 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
+            self._thaw()
+            with self._committed(self._db):
                 yield
-                self._db.execute("COMMIT")
-                self.trouble = ""
-            except sqlite3.Error as failed:
-                self._roll_back()
-                self.trouble = str(failed)
-                raise error("OUTBOX_DISK", self.device, str(failed)) from failed
-            except BaseException:
-                self._roll_back()
-                raise
 
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+    def _thaw(self) -> None:
+        if self._frozen:
+            db = self._open()
+            self._db.close()
+            self._db, self._frozen = db, False
 
-    def _open_stream(self, lane: str) -> None:
-        if tables.stream_of(self._db, self.device, lane) is None:
+    @contextmanager
+    def _committed(self, db: sqlite3.Connection) -> Iterator[None]:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("COMMIT")
+            self.trouble = ""
+        except sqlite3.Error as failed:
+            _roll_back(db)
+            self.trouble = str(failed)
+            raise error("OUTBOX_DISK", self.device, str(failed)) from failed
+        except BaseException:
+            _roll_back(db)
+            raise
+
+    def _open_stream(self, db: sqlite3.Connection, lane: str) -> None:
+        if tables.stream_of(db, self.device, lane) is None:
             epoch = self._random_bytes(EPOCH_BYTES).hex()
-            tables.open_stream(self._db, self.device, lane, epoch, LEDGER_START)
+            tables.open_stream(db, self.device, lane, epoch, LEDGER_START)
 
     def _stream_of(self, lane: str) -> StreamRow:
         stream = tables.stream_of(self._db, self.device, lane)
@@ -306,6 +332,11 @@ def read_ledger(path: Path) -> dict[str, LedgerEntry]:
             return {row.stream: _entry(row) for row in tables.streams(db)}
     except sqlite3.Error as unreadable:
         raise error("OUTBOX_DISK", str(path), str(unreadable)) from unreadable
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    if db.in_transaction:  # SQLite itself rolls back when the disk is full
+        db.execute("ROLLBACK")
 
 
 def _entry(row: StreamRow) -> LedgerEntry:

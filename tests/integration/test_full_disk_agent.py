@@ -82,17 +82,20 @@ def test_a_full_state_folder_stops_no_frame_and_nothing_is_lost(
     status = goes_on(agent, before)
     assert (status["state"], status["fence"]) == ("CONFIRMED", 1), "an order that cannot be saved is not begun"
 
-    agent.kill()
-    assert agent.start() < 15, "an agent that dies on a full disk comes back on it"
-    status = agent.wait_for(lambda status: status["pipeline"]["frames"] > 0 and status["running_digest"] == before["running_digest"])
-    goes_on(agent, status, frames=20)
+    for how in (signal.SIGKILL, signal.SIGTERM):  # an agent that ends on a full disk, one way or the other, comes back on it
+        agent.kill(how)
+        disk.full()  # also what its databases' logs gave back
+        assert agent.start() < 15
+        status = agent.wait_for(lambda status: status["pipeline"]["frames"] > 0 and status["running_digest"] == before["running_digest"])
+        status = goes_on(agent, status, frames=20)
+        assert status["disk_trouble"]
 
     disk.room()
     status = agent.wait_for(lambda status: status["confirmed_digest"] == second.digest and status["reports_waiting"] == 0)
     assert transitions(cloud, 2) == GOOD
     rows = status["pipeline"]["accepted_rows"]
     status = agent.wait_for(lambda status: status["pipeline"]["accepted_rows"] > rows + 20 and not status["disk_trouble"])
-    assert told(agent, "poll_recovered")
+    assert told(agent, "record_saved_again")
     assert agent.kill(signal.SIGTERM) == 0
     counters = status["pipeline"]
     assert counters["frames"] == counters["accepted_rows"] + counters["refused"] + counters["pending"]
