@@ -25,6 +25,14 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     fsync_folder(path.parent)
 
 
+def move_durably(whole: Path, path: Path) -> None:
+    """Give a file that others wrote its final name, in the same folder, when its content is on the disk."""
+    with whole.open("rb") as written:
+        os.fsync(written.fileno())
+    os.rename(whole, path)
+    fsync_folder(path.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -6,7 +6,8 @@ A version's tags name the same blobs, because tags come with the version and an 
 
 Traps met: a data set's digest is cut at 36 characters, so the whole id stands in its source; `search_model_versions` leaves
 aliases empty, so they are read from the registered model; SQLite gives a version as int, a server as text; opening an
-embedded store migrates its file, so that file must never be the control plane's own database.
+embedded store migrates its file, so that file must never be the control plane's own database; a migration that was killed
+half-way can never be finished.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from contracts.canonical import canonical_json, sha256_hex
 from contracts.errors import error
 from contracts.release import ModelRegistration, ModelVersion
 from control_plane.services.models_port import Run
+from program.files import move_durably
 
 # MLflow reads these when it is imported: no telemetry, and the log stays ours.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_CONFIGURE_LOGGING="false")
@@ -56,7 +58,18 @@ class MlflowRegistry:
     def embedded(cls, database: Path, artifacts: Path) -> MlflowRegistry:
         """Opens or creates (3 s) the registry in `database`; artifacts lie under the folder `artifacts`."""
         artifacts.mkdir(parents=True, exist_ok=True)
+        if not database.exists():
+            cls._create(database)
         return cls(_client(f"sqlite:///{database}"), artifacts.as_uri())
+
+    @classmethod
+    def _create(cls, database: Path) -> None:
+        """Make the file aside and move it in whole: MLflow's schema takes many transactions, and it never gets over half of them."""
+        aside = database.with_name(f"{database.name}.new")
+        for left in database.parent.glob(f"{aside.name}*"):  # by somebody who was killed at it
+            left.unlink()
+        cls(_client(f"sqlite:///{aside}"), None).close()
+        move_durably(aside, database)
 
     @classmethod
     def server(cls, url: str) -> MlflowRegistry:

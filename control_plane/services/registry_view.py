@@ -17,6 +17,7 @@ from control_plane.store import devices
 from program.clock import Clock
 
 VALID_S = 1.0
+NEVER = (-1, float("-inf"))
 
 
 class RegistryView:
@@ -25,7 +26,7 @@ class RegistryView:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)  # `+= 1` would lose one of two commits on two threads
         self._commits = 0  # seen in this process
-        self._as_of = (-1, float("-inf"))  # commits, and the time, before the read that our memory comes from
+        self._as_of = NEVER  # commits, and the time, before the read that our memory comes from
         self._revision = -1
         self._active: frozenset[str] = frozenset()
         self._revoked: frozenset[str] = frozenset()  # fingerprints
@@ -40,6 +41,9 @@ class RegistryView:
         if peer.kind != "device":
             raise error("API_FORBIDDEN", peer.id, "only devices")
         if self._stale():
+            self._refresh()
+        if peer.id not in self._active:
+            self._as_of = NEVER  # it may just have been let in by another replica: nobody is sent away by memory
             self._refresh()
         if peer.id not in self._active:
             raise error("API_FORBIDDEN", peer.id, "the device is not active in the registry")

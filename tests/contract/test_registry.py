@@ -33,6 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(folder: Path) -> MlflowRegistry:
+    """In a folder where somebody was killed while he made the file."""
+    (folder / "registry.db.new").write_bytes(b"half a database")
+    (folder / "registry.db.new-journal").write_bytes(b"and what belongs to it")
     return MlflowRegistry.embedded(folder / "registry.db", folder / "artifacts")
 
 

@@ -105,12 +105,13 @@ class NotifySocket:
 
 
 class ControlProcess:
-    """`python -m control_plane` as a child; its folders live under `folder` and outlast it."""
+    """`python -m control_plane` as a child; its folders live under `folder` and outlast it. Without a `site` it makes one."""
 
-    def __init__(self, folder: Path, **config: Any) -> None:
+    def __init__(self, folder: Path, site: Site | None = None, **config: Any) -> None:
         self.folder, self._extra = folder, config
-        self.site = Site(folder / "site", ())
-        make_site(self.site, (PROFILE,), "localhost", datetime.now(timezone.utc))
+        self.site = site or Site(folder / "site", ())
+        if site is None:
+            make_site(self.site, (PROFILE,), "localhost", datetime.now(timezone.utc))
         self.config = folder / "control.toml"
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Http] = []
@@ -125,7 +126,7 @@ class ControlProcess:
         return self.site.public / "site-ca.crt"
 
     def start(self) -> ControlProcess:
-        keys = self.folder / "site/control"
+        keys = self.site.folder / "control"
         values = {
             "state_dir": self.folder / "state", "run_dir": self.folder / "run", "operators_port": 0, "devices_port": 0, "enrolment_port": 0,
             "devices_host": "127.0.0.1", "enrolment_host": "127.0.0.1", "keys_dir": keys / "keys", "director_dir": keys / "director",

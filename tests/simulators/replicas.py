@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from contracts.assignment import Assignment
 from contracts.manifest import Manifest
-from contracts.reports import Hello, ReportBatch
+from contracts.reports import Hello, ReportAnswer, ReportBatch
 from contracts.states import State
 from control_plane.adapters.director import Director, DirectorFiles, Settings
 from control_plane.adapters.peer_certificate import Peer
@@ -61,6 +61,9 @@ class Replica:
         """As api/poll.py answers a device that does not know the newest version."""
         self.view.require_active(peer(device))
         return self.desired.prepare(device)
+
+    def report(self, batch: ReportBatch) -> ReportAnswer:
+        return accept_reports(self.units, batch.device, batch)
 
     def close(self) -> None:
         self.database.close()
@@ -117,6 +120,14 @@ def _sign(session: Any, number: int, now: Any) -> None:
     releases.add_signed(session, f"tiny-{number}", bundle.digest, bundle.manifest, manifest)
 
 
+class Answering(Protocol):
+    """The control plane as a device meets it: a replica in this process, or a real one by HTTPS."""
+
+    def poll(self, device: str) -> DirectorFiles: ...
+
+    def report(self, batch: ReportBatch) -> ReportAnswer: ...
+
+
 @dataclass
 class Issued:
     """What replicas gave out: one version of one device must never have two contents, and none lower than one before."""
@@ -149,7 +160,7 @@ class Reporter:
     unsent: list[dict[str, Any]] = field(default_factory=list)  # not acknowledged
     confirmed: list[str] = field(default_factory=list)  # digests that were CONFIRMED here, oldest first
 
-    def poll(self, replica: Replica) -> Assignment:
+    def poll(self, replica: Answering) -> Assignment:
         """Fetch the assignment, and carry it out as far as one poll interval goes."""
         files = replica.poll(self.id)
         found = Assignment.model_validate_json(files.files["assignment.json"])
@@ -222,10 +233,10 @@ class Reporter:
         hello = Hello(agent_version="0.1.0", profile=PROFILE, running_digest=self.running)
         return ReportBatch.model_validate({"device": self.id, "hello": hello, "reports": some})
 
-    def deliver(self, replica: Replica) -> None:
+    def deliver(self, replica: Answering) -> None:
         """Send what is not acknowledged; forget what the answer acknowledges."""
         if self.unsent:
-            accepted = accept_reports(replica.units, self.id, self.batch(self.unsent)).accepted
+            accepted = replica.report(self.batch(self.unsent)).accepted
             self.unsent = [one for one in self.unsent if one["seq"] > accepted.get(one["execution"], 0)]
 
 

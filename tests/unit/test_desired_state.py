@@ -14,8 +14,9 @@ from tuf.api.metadata import Metadata, Timestamp
 from contracts.assignment import Assignment
 from contracts.errors import RejectedError
 from control_plane.services.revoke_device import revoke_device
-from control_plane.store import desired
+from control_plane.store import desired, devices
 from control_plane.store.base import Session
+from control_plane.store.devices import DeviceRow
 from tests.simulators.clock import START_UTC
 from tests.simulators.replicas import Replica, Site, device_id, peer
 
@@ -142,6 +143,18 @@ def test_revocation_takes_effect_at_once_here_and_within_a_second_elsewhere(two:
     two.clock.advance(1)
     with pytest.raises(RejectedError, match="API_FORBIDDEN"):
         two.other.view.require_active(PEER)
+
+
+def test_a_device_that_another_replica_let_in_is_let_in_at_once(two: Two) -> None:
+    newcomer = device_id(1)
+    two.other.view.require_active(PEER)
+    with two.one.units.write() as work:
+        row = DeviceRow(id=newcomer, state="ACTIVE", created_utc=work.now, revision=0)
+        work.session.add(row)
+        devices.touch(work.session, row)
+    two.other.view.require_active(peer(newcomer))
+    with pytest.raises(RejectedError, match="API_FORBIDDEN"):
+        two.other.view.require_active(peer(device_id(2)))
 
 
 def test_who_asks_while_another_looks_waits_for_what_the_other_finds(two: Two) -> None:
