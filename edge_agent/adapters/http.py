@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, SystemTimeWarning
 from urllib3.response import BaseHTTPResponse
 
 from contracts.errors import SkerryError, TransientError, error
 from edge_agent.config import NetworkConfig
 
 PIECE_BYTES = 65536
+warnings.simplefilter("ignore", SystemTimeWarning)  # TUF_CLOCK_BELOW_FLOOR says it, once and with a remedy
 
 
 @dataclass(frozen=True)

@@ -84,14 +84,17 @@ def assign(cloud: Cloud, bundle: BundleBytes, fence: int, **changes: Any) -> Non
 
 
 class AgentProcess:
-    def __init__(self, folder: Path, cloud: Cloud, fps: float = 20, settings: str = "") -> None:
-        """`settings`: more lines of agent.toml, before its first table."""
+    def __init__(
+        self, folder: Path, cloud: Cloud, fps: float = 20, settings: str = "", network: str = "retry_cap_s = 1\n", **environment: str
+    ) -> None:
+        """`settings`: more lines of agent.toml, before its first table; `network`: of its table of deadlines."""
+        self.environment = environment
         self.folder, self.cloud = folder, cloud
         self.run_dir, self.config = folder / "run", folder / "agent.toml"
         write_frames(folder / "frames")
         self.config.write_text(
             f'state_dir = "{folder}/state"\nrun_dir = "{self.run_dir}"\n{settings}[source]\npath = "{folder}/frames"\nfps = {fps}\n'
-            "[network]\nretry_cap_s = 1\n"
+            f"[network]\n{network}"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -110,7 +113,7 @@ class AgentProcess:
     def start(self) -> float:
         """Returns when it said READY: seconds that took."""
         began = time.monotonic()
-        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify.sock"), "MALLOC_ARENA_MAX": "2"}
+        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify.sock"), "MALLOC_ARENA_MAX": "2", **self.environment}
         with (self.folder / "agent.log").open("ab") as log:
             line = [sys.executable, "-m", "edge_agent", "run", "--config", str(self.config)]
             self.process = subprocess.Popen(line, cwd=REPO, env=environment, stderr=log)

@@ -1,5 +1,6 @@
 """A control plane's device side over real HTTPS with mutual TLS: both TUF repositories signed for real, blobs with Range,
-reports, enrolment. It can be bent: slow answers, replaced files, lost names. It keeps a log of requests.
+reports, enrolment. It can be bent: slow answers, replaced files, lost names, lies in HTTP (lies.py). It keeps a log of requests.
+With its faults off it passes the production's own contract suite (tests/contract/test_device_api.py).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from control_plane.ceremony.certificates import Identity as Authority
 from control_plane.ceremony.layout import Site
 from control_plane.signer.publisher import role_of
 from tests.simulators.bundle_bytes import PROFILE, BundleBytes
+from tests.simulators.lies import Lie
 
 DEVICE = "dev-" + "a" * 26
 
@@ -61,6 +63,8 @@ class Cloud:
         self.pending_approvals = 0  # how often enrolment answers 202 first
         self.piece_delay_s, self.piece_bytes = 0.0, 1 << 20
         self.cut_after: int | None = None  # bytes of a blob after which the connection is cut, once
+        self.lie: tuple[str, Lie] | None = None  # beginning of a path below /device/v1, and what is done with its answers
+        self.lied = 0
         self.connections = 0
         self._director_version = 0
         self._bundles: dict[str, TargetFile] = {}
@@ -245,6 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-None-Match") == etag:
             return self._answer(304, b"", etag)
         start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if start and int(start[1]) >= len(body):
+            return self._answer(416, b"")
         if start:
             return self._answer(206, body[int(start[1]) :], etag)
         return self._answer(200, body, etag)
@@ -254,13 +260,17 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/enrol/v1/requests":
             return self._answer(*_enrolled(self.cloud, body))
         if self.path.endswith("/renewals"):
-            return self._answer(200, self.cloud.grant(body["csr_pem"]).model_dump_json().encode())
+            return self._answer(201, self.cloud.grant(body["csr_pem"]).model_dump_json().encode())
         if self.cloud.refuse_reports:
             return self._answer(503, b"{}")
         return self._answer(200, json.dumps(self.cloud.take_reports(body)).encode())
 
     def _answer(self, status: int, body: bytes, etag: str = "") -> None:
         self.cloud.requests.append((self.command, self.path, status))
+        if self.cloud.lie and self.path.startswith(f"/device/v1/{self.cloud.lie[0]}"):
+            self.cloud.lied += 1
+            self.cloud.lie[1](self, body)
+            return
         self.send_response(status)
         if etag:
             self.send_header("ETag", etag)
