@@ -77,6 +77,7 @@ CODES: dict[str, Code] = {
     "SETUP_NEEDS_APT": Code(_L, "Debian packages are missing", "run the printed apt-get line once"),
     "SETUP_NEEDS_PYTHON": Code(_L, "there is no Python 3.11", "install it: on Debian 12 the packages python3 and python3-venv"),
     "SETUP_PROGRAM_FAILED": Code(_L, "a program did not become ready", "read its log, whose path is printed"),
+    "SETUP_NOT_RUNNING": Code(_L, "the program that is asked does not run here", "start it, or name the run_dir that it has (--run-dir)"),
     "SETUP_INSTALL": Code(_L, "the project could not be installed into the work folder", "see what the installer said"),
     "SETUP_WORK_DIR": Code(_L, "the work folder cannot be reached by other users", "choose one below /tmp (--work-dir)"),
     "SETUP_STEP_FAILED": Code(_L, "a step of the story did not come true", "see what it waited for, and the logs that are shown"),
@@ -97,7 +98,7 @@ CODES: dict[str, Code] = {
     "ENROL_CSR_REFUSED": Code(_R, "the certificate request is not acceptable", "use an EC P-256 key and a request signed by it"),
     "ENROL_SERVER_UNKNOWN": Code(_X, "the server's certificate is not the one in the token", "check the address; do not enrol"),
     "ENROL_PENDING": Code(_T, "the enrolment waits for a person's approval", "approve it: skerry device approve"),
-    "ENROL_UNREACHABLE": Code(_T, "the enrolment server does not answer", "check address and network; it is tried again"),
+    "ENROL_UNREACHABLE": Code(_T, "the enrolment server does not answer", "check address and network, then try again: the token holds"),
     "ENROL_MISSING": Code(_L, "this device is not enrolled", "skerry-agent enrol --token TOKEN --server HOST:PORT"),
     # -- TUF (chain of trust)
     "TUF_UNSIGNED": Code(_X, "metadata are not signed by enough trusted keys", "check the repository; a key may have leaked"),
@@ -204,6 +205,6 @@ CODES: dict[str, Code] = {
     "API_TOO_LARGE": Code(_R, "the body is larger than the route's limit", "send less"),
     "API_DIGEST": Code(_R, "the body's sha256 is not the one in the path", "send the bytes again"),
     "API_STORAGE": Code(_T, "the control plane's disk does not take writes", "free space under state_dir and blob_dir, then send it again"),
-    "API_UNREACHABLE": Code(_T, "the control plane does not answer", "is it running? skerry --url"),
+    "API_UNREACHABLE": Code(_T, "the control plane does not answer", "start it, or say where it is (--url, SKERRY_URL)"),
 }
 # fmt: on

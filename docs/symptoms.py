@@ -21,11 +21,8 @@ SYMPTOMS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         ("the demo cannot install the project", "SETUP_INSTALL", "nothing runs"),
         ("the demo refuses its work folder", "SETUP_WORK_DIR", "nothing runs"),
-        (
-            "the demo says that a program did not become ready, or `skerry-agent status` that no agent answers",
-            "SETUP_PROGRAM_FAILED",
-            "the others run on",
-        ),
+        ("the demo says that a program did not become ready", "SETUP_PROGRAM_FAILED", "everything is stopped; the log is shown"),
+        ("`skerry-agent status` or `skerry-ingest status` finds nobody to ask", "SETUP_NOT_RUNNING", "nothing, where nothing runs"),
         ("the demo stops at a step", "SETUP_STEP_FAILED", "everything is stopped; `--work-dir` keeps state and logs"),
         ("`skerry-ceremony init` refuses", "SETUP_SITE_EXISTS", "the site stays as it is"),
         ("`skerry-ceremony` cannot read a key", "SETUP_SITE_UNREADABLE", "the site stays as it is"),

@@ -20,7 +20,9 @@ from edge_agent import AGENT_VERSION
 from edge_agent.config import DEFAULT_CONFIG, AgentConfig
 from program import failure, log
 from program.config import load
-from program.run import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_arguments, overrides, run
+from program.disk import writing
+from program.files import write_durably
+from program.run import EXIT_FAILED, EXIT_OK, add_arguments, overrides, run
 
 _M_ARENA_MAX = -8  # malloc.h
 ROW_COUNTS = ("accepted_rows", "acked_rows", "shed_rows")
@@ -103,12 +105,7 @@ def _enrol(options: argparse.Namespace) -> int:
     log.configure("skerry-agent", "WARNING")
     config = _config(options)
     text = sys.stdin.readline() if options.token == "-" else options.token
-    try:
-        token = Token.parse(text)
-    except ValueError:
-        print("skerry-agent: that is no enrolment token (skt1.<secret>.<sha256>)", file=sys.stderr)
-        return EXIT_USAGE
-    _write_starter(options.config, config)
+    token = _token(text)
     identity = enrol(
         options.server,
         token,
@@ -118,7 +115,16 @@ def _enrol(options: argparse.Namespace) -> int:
         wait=threading.Event().wait,
     )
     print(json.dumps({"device": identity.device, "certificate_not_after": identity.not_after.isoformat()}))
+    _write_starter(options.config, config)
     return EXIT_OK
+
+
+def _token(text: str) -> Token:
+    """What is wrong with it is not said in its own words: it is a secret."""
+    try:
+        return Token.parse(text)
+    except ValueError:
+        raise error("ENROL_TOKEN_UNKNOWN", "--token", "it is not of the form skt1.<secret>.<sha256>") from None
 
 
 def _config(options: argparse.Namespace) -> AgentConfig:
@@ -134,7 +140,8 @@ def _write_starter(path: Path, config: AgentConfig) -> None:
         return
     import tomli_w  # noqa: PLC0415
 
-    path.write_text(tomli_w.dumps({"state_dir": str(config.state_dir), "run_dir": str(config.run_dir)}))
+    with writing("SETUP_STATE_DISK", path, "writing a first configuration"):
+        write_durably(path, tomli_w.dumps({"state_dir": str(config.state_dir), "run_dir": str(config.run_dir)}).encode())
 
 
 def _inventory(config: AgentConfig, serial: str | None) -> dict[str, Any]:

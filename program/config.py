@@ -70,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except OSError as unreadable:
-        raise error("CONFIG_MISSING", str(path), str(unreadable)) from unreadable
+        raise error("CONFIG_MISSING", str(path), str(unreadable.strerror)) from unreadable
     except ValueError as broken:  # no TOML, or no text
         raise error("CONFIG_INVALID", str(path), str(broken)) from broken
 

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contracts.errors import SkerryError
+from contracts.errors import SkerryError, error
 from control_plane.ceremony import ceremony
 from control_plane.ceremony.layout import ROLES, Owner, Site
 from control_plane.ceremony.status import status
@@ -60,22 +60,28 @@ def _init(options: argparse.Namespace) -> None:
 
 
 def _rotate(options: argparse.Namespace) -> None:
-    version = ceremony.rotate_root(Site(options.site), options.repo, _now())
+    version = ceremony.rotate_root(_site(options.site), options.repo, _now())
     print(f"{options.repo} root: version {version} published")
 
 
 def _add(options: argparse.Namespace) -> None:
-    ceremony.add_profile(Site(options.site), options.profile, _now())
+    ceremony.add_profile(_site(options.site), options.profile, _now())
     print(f"{options.profile}: delegated")
 
 
 def _status(options: argparse.Namespace) -> None:
-    lines = status(Site(options.site), _now())
+    lines = status(_site(options.site), _now())
     if options.json:
         print(json.dumps([line.__dict__ for line in lines], indent=1))
         return
     for line in lines:
         print(f"{line.name:44} {line.version:>3}  {line.expires_utc}  {'past half its life' if line.renew else ''}".rstrip())
+
+
+def _site(folder: Path) -> Site:
+    if not (folder / "public").is_dir():
+        raise error("SETUP_SITE_UNREADABLE", str(folder), "no site lies there")
+    return Site(folder)
 
 
 def _profile(text: str) -> str:

@@ -72,10 +72,15 @@ class Client:
         try:
             answer = self._http.request(method, self._url + address, body=content, headers=sent)
         except urllib3.exceptions.HTTPError as failed:
-            raise error("API_UNREACHABLE", self._url, str(failed)) from failed
+            raise error("API_UNREACHABLE", self._url, _cause(failed)) from failed
         if answer.status >= 400:
             raise _problem(answer.data, address, answer.status)
         return _parsed(answer.data, self._url)
+
+
+def _cause(failed: urllib3.exceptions.HTTPError) -> str:
+    """urllib3 puts the system's own words last: `...: [Errno 111] Connection refused`."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(failed).rpartition(": ")[2])
 
 
 def _parsed(content: bytes, url: str) -> Any:

@@ -30,6 +30,7 @@ from deploy.local.supervisor import Supervisor
 from program import failure
 from program.clock import SystemClock
 
+HIGHEST_BASE = 65_532
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         command = acts.add_parser(act, help=text)
         command.add_argument("--keep", action="store_true", help="leave everything running afterwards, until Ctrl-C")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the record; the table is its rendering")
-        command.add_argument("--port-base", type=int, metavar="N", help="four ports from N on (default 8484, 8443, 8444, 8883)")
+        command.add_argument("--port-base", type=_port_base, metavar="N", help="four ports from N on (default 8484, 8443, 8444, 8883)")
         command.add_argument(
             "--work-dir", type=Path, metavar="DIR", help="an empty folder that others can reach (default /tmp/skerry-demo-*)"
         )
@@ -74,6 +75,12 @@ def _picture(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     print(options.out)
     return EXIT_OK
+
+
+def _port_base(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= HIGHEST_BASE:
+        raise argparse.ArgumentTypeError(f"from 1 to {HIGHEST_BASE}: four ports in a row")
+    return int(text)
 
 
 async def _until_interrupted(options: argparse.Namespace, root: Path) -> int:

@@ -76,7 +76,7 @@ async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
 
 
 def ask(run_dir: Path, op: str, timeout_s: float = 5.0) -> Iterator[dict[str, Any]]:
-    """The client: yields the answers. Raises LocalFaultError SETUP_PROGRAM_FAILED when no agent listens."""
+    """The client: yields the answers. Raises LocalFaultError SETUP_NOT_RUNNING when no agent listens."""
     path = run_dir / NAME
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(timeout_s)
@@ -84,7 +84,7 @@ def ask(run_dir: Path, op: str, timeout_s: float = 5.0) -> Iterator[dict[str, An
             client.connect(str(path))
             client.sendall(json.dumps({"op": op}).encode() + b"\n")
         except OSError as absent:
-            raise error("SETUP_PROGRAM_FAILED", str(path), f"no agent answers: {absent}") from absent
+            raise error("SETUP_NOT_RUNNING", "skerry-agent", f"{path}: {absent.strerror}") from absent
         if op == "follow":
             client.settimeout(None)
         with client.makefile("rb") as lines:

@@ -62,8 +62,8 @@ def enrol(
 
 def _address(server: str) -> tuple[str, int]:
     host, _, port = server.rpartition(":")
-    if not host or not port.isdigit():
-        raise error("ENROL_UNREACHABLE", server, "not HOST:PORT")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise error("CONFIG_INVALID", f"--server {server}", "is not HOST:PORT")
     return host.strip("[]"), int(port)
 
 

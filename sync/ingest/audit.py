@@ -16,6 +16,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from contracts.batch import LEDGER_START
+from contracts.errors import error
 from contracts.features import GAPS, QUARANTINE, ROW_ID, Column, ColumnType
 from sync import codec
 from sync.ingest.arrow import columns_of
@@ -68,7 +69,9 @@ class _Entry:
 
 
 def audit(lake_dir: Path) -> Audit:
-    """Reads the newest version of each table; no ingest needs to run."""
+    """Reads the newest version of each table; no ingest needs to run. Raises CONFIG_MISSING when there is no such folder."""
+    if not lake_dir.is_dir():
+        raise error("CONFIG_MISSING", str(lake_dir), "no folder of tables is there")
     folders = [folder for folder in sorted(lake_dir.iterdir()) if DeltaTable.is_deltatable(str(folder))]
     tables = {folder.name: DeltaTable(str(folder)) for folder in folders}
     found = accounts({name: table.to_pyarrow_table() for name, table in tables.items()})

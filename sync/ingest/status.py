@@ -95,9 +95,9 @@ class Status:
 
 
 def read(run_dir: Path) -> dict[str, Any]:
-    """The figures of the ingest that runs with this run_dir. Raises LocalFaultError SETUP_PROGRAM_FAILED when there are none."""
+    """The figures of the ingest that runs with this run_dir. Raises LocalFaultError SETUP_NOT_RUNNING when there are none."""
     try:
         found: dict[str, Any] = json.loads((run_dir / FILE_NAME).read_text())
     except OSError as missing:
-        raise error("SETUP_PROGRAM_FAILED", "skerry-ingest", f"no figures: {missing}") from missing
+        raise error("SETUP_NOT_RUNNING", "skerry-ingest", f"no figures in {run_dir}: {missing.strerror}") from missing
     return found

@@ -108,7 +108,8 @@ def test_a_chain_that_only_shows_the_tokens_ca_is_not_enough(cloud: Cloud, tmp_p
 def test_refusals_keep_their_code(cloud: Cloud, tmp_path: Path) -> None:
     assert refused(RejectedError, cloud, tmp_path / "keys", secret="spent" + "s" * 24) == "ENROL_TOKEN_SPENT"
     assert refused(TransientError, cloud, tmp_path / "keys", server="localhost:1") == "ENROL_UNREACHABLE"
-    assert refused(TransientError, cloud, tmp_path / "keys", server="nonsense") == "ENROL_UNREACHABLE"
+    for nonsense in ("nonsense", "localhost", ":1", "localhost:0", "localhost:70000", "localhost:x"):
+        assert refused(LocalFaultError, cloud, tmp_path / "keys", server=nonsense) == "CONFIG_INVALID"
     with pytest.raises(LocalFaultError) as missing:
         Identity.load(tmp_path / "keys")
     assert missing.value.code == "ENROL_MISSING"
