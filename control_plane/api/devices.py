@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from contracts.operator import DeviceView, RegistryFeed, TokenRequest
 from control_plane.api.auth import operator, plane, service
+from control_plane.api.limits import MAX_NUMBER
 from control_plane.services.device_views import all_devices, one_device, registry_feed
 from control_plane.services.make_token import make_token
 from control_plane.services.plane import Plane
@@ -51,5 +52,5 @@ def revoke(found: ThePlane, actor: Actor, device_id: str) -> DeviceView:
 
 
 @internal.get("/devices")
-def feed(found: ThePlane, since: int = -1) -> RegistryFeed:
+def feed(found: ThePlane, since: Annotated[int, Query(ge=-1, le=MAX_NUMBER)] = -1) -> RegistryFeed:
     return registry_feed(found.units, since)

@@ -8,6 +8,7 @@ from contracts.errors import SkerryError, error
 from control_plane.api.problems import problem
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_NUMBER = 2**53  # of a query: what every reader of JSON agrees on, and what the database holds
 STREAMED = ("/v1/blobs/", "/internal/v1/blobs/")
 
 

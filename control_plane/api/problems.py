@@ -8,6 +8,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from contracts.errors import LocalFaultError, RejectedError, SkerryError, TransientError, TrustError, error
@@ -66,6 +67,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SkerryError, _on_skerry_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
 async def _on_skerry_error(request: Request, failed: Exception) -> Response:
@@ -87,3 +89,8 @@ async def _on_http(_request: Request, failed: Exception) -> Response:
     """The framework's own refusals: no such route, method not allowed."""
     assert isinstance(failed, HTTPException)
     return problem(error("API_NOT_FOUND" if failed.status_code == 404 else "API_INVALID", "", str(failed.detail)), failed.status_code)
+
+
+async def _on_disconnect(_request: Request, _gone: Exception) -> Response:
+    """The caller hung up in the middle of its body: nobody reads this, and nothing has gone wrong here."""
+    return Response(status_code=400)

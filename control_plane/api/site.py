@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from contracts.operator import EventView, KeyView
 from control_plane.api.auth import plane
+from control_plane.api.limits import MAX_NUMBER
 from control_plane.services import site_status
 from control_plane.services.events import MAX_LIMIT, MAX_WAIT_S
 from control_plane.services.plane import Plane
@@ -20,7 +21,7 @@ ThePlane = Annotated[Plane, Depends(plane)]
 @router.get("/events")
 async def events(
     found: ThePlane,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
 ) -> list[EventView]:
