@@ -71,7 +71,7 @@ def _picture(options: argparse.Namespace) -> int:
     try:
         options.out.write_text(asyncio.run(drawn(standing(options.work_dir), options.last_s)))
     except SkerryError as failed:
-        print(f"skerry-local: {failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        failure.tell("skerry-local", failed)
         return EXIT_FAILED
     print(options.out)
     return EXIT_OK

@@ -75,7 +75,7 @@ def test_a_model_becomes_a_signed_release_that_can_be_traced(site: ReleaseSite, 
     release = built(site, skerry, "1", capsys)
     assert registered(site, "1", capsys) == 1, "registering again is the same version"
     stranger = skerry(f"release approve {release} --key {site.site.folder / 'build/keys/builder.pem'}", code=exits.FAILED)
-    assert stranger.startswith("skerry: SIGNER_APPROVAL")
+    assert json.loads(stranger)["code"] == "SIGNER_APPROVAL"
     assert skerry(f"release show {release}")["state"] == "BUILT"
     assert approve(site, skerry, release)["state"] == "SIGNED"
     bundle = skerry(f"release show {release}")["release"]["manifests"][PROFILE]
@@ -128,6 +128,6 @@ def test_the_site_answers_every_other_question_of_the_cli(skerry: Skerry, capsys
     assert skerry("campaign list") == []
     assert {key["name"].partition("/")[0] for key in skerry("keys status")} >= {"image"}
     assert skerry("status")
-    assert skerry("device show dev-abcdefghijklmnopqrstuvwxyz", code=exits.FAILED).startswith("skerry: API_NOT_FOUND")
-    assert skerry("campaign show none", code=exits.FAILED).startswith("skerry: CAMPAIGN_UNKNOWN")
+    assert json.loads(skerry("device show dev-abcdefghijklmnopqrstuvwxyz", code=exits.FAILED))["code"] == "API_NOT_FOUND"
+    assert json.loads(skerry("campaign show none", code=exits.FAILED))["code"] == "CAMPAIGN_UNKNOWN"
     capsys.readouterr()
