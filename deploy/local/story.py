@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import SkerryError, error
+from contracts.errors import LocalFaultError, SkerryError, error
 from contracts.operator import EventView
 from deploy.local.following import Following, following
 from deploy.local.operators_api import EventFeed, OperatorsApi
@@ -82,6 +82,8 @@ class Story:
             raise failed from late
         except SkerryError as failed:
             proof.code, proof.detail = failed.code, f"{failed}{self._ends(logs)}"
+            if _has_a_remedy_of_its_own(failed) and not logs:
+                raise
             raise error("SETUP_STEP_FAILED", what, proof.detail) from failed
         finally:
             proof.seconds = round(self.clock.mono() - began_s, 3)
@@ -151,6 +153,11 @@ class Story:
     async def until_mono(self, mono_s: float) -> None:
         """For figures that are defined by a time ("after a minute"), never to wait for something to have happened."""
         await self.clock.wait(self._never, max(0.0, mono_s - self.clock.mono()))
+
+
+def _has_a_remedy_of_its_own(failed: SkerryError) -> bool:
+    """What this machine lacks: a port, a package, room. Of what did not come true only the logs tell."""
+    return isinstance(failed, LocalFaultError) and failed.code != "SETUP_STEP_FAILED"
 
 
 def want(true: bool, what: str, seen: Any = "") -> None:

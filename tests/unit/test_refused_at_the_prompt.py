@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +70,15 @@ def test_ports_that_cannot_be_are_a_wrong_usage() -> None:
     for base in ("0", "65533"):
         done = said(Path("/nonexistent"), "deploy.local", "demo", "--port-base", base)
         assert (done.returncode, "four ports in a row" in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_the_demo_names_who_has_its_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = said(tmp_path, "deploy.local", "demo", "--port-base", str(min(port, 65_532)), "--work-dir", str(tmp_path / "work"))
+    lines = done.stdout.splitlines()
+    what = next(line for line in lines if line.startswith("SETUP_PORT_BUSY: "))
+    assert done.returncode == 1
+    assert re.fullmatch(rf"SETUP_PORT_BUSY: port {port} \(\w+\): held by .* \(pid {os.getpid()}\)", what)
+    assert lines[lines.index(what) + 1].startswith("  remedy: stop the program named, or choose another port")
+    assert not (tmp_path / "work").exists() or not list((tmp_path / "work").glob("opt")), "nothing was installed"
