@@ -85,6 +85,7 @@ def _configuration(one: Listener, keep_alive_s: int) -> uvicorn.Config:
     configuration = uvicorn.Config(
         one.app, http=one.protocol, ws="none", lifespan="off", loop="none", log_config=None, log_level="warning", access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody is believed who says that he speaks for another
         timeout_keep_alive=keep_alive_s, timeout_graceful_shutdown=GRACE_S, ssl_context_factory=one.context_factory(),
     )  # fmt: skip
     configuration.load()

@@ -24,7 +24,7 @@ def operators(plane: Plane) -> ASGIApp:
 def devices(plane: Plane) -> ASGIApp:
     """`/device/v1` for devices and `/internal/v1` for services, by certificate."""
     app = FastAPI(title="Skerry devices", version=_version(), docs_url=None, redoc_url=None, openapi_url=None)
-    return BodyLimit(DevicePoll(_filled(app, plane, (*routers.DEVICES, *routers.INTERNAL)), plane))
+    return DevicePoll(BodyLimit(_filled(app, plane, (*routers.DEVICES, *routers.INTERNAL))), plane)  # a poll has no body
 
 
 def enrolment(plane: Plane) -> ASGIApp:

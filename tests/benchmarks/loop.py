@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 Figure = dict[str, Any]
-MODULES = ("backlog", "inference_floor", "polls")
+MODULES = ("backlog", "inference_floor", "polls", "decisions")
 FIELDS = ("name", "value", "unit", "goal", "holds", "against")
 AGENT_RSS_GOAL_MB = 60.0
 STORY_GOAL_S = 150.0

@@ -32,6 +32,7 @@ from cryptography.x509.oid import NameOID
 
 from contracts.canonical import CONTEXT_BATCH_KEY
 from contracts.manifest import Manifest
+from contracts.operator import EventView
 from contracts.states import State
 from control_plane.ceremony.ceremony import make_site
 from control_plane.ceremony.layout import Site
@@ -292,6 +293,17 @@ class ScriptedDevice:
         self.running = target if end is State.CONFIRMED else previous
         assert self.report(execution, {"kind": "transition", "state": end.value, "code": code}, fence=fence).status == 200
         return order
+
+
+def decided_after_s(log: list[EventView], campaign: str) -> list[float]:
+    """Of each wave that PASSED: the time since the last report that made one of its devices CONFIRMED."""
+    last, taken = datetime.now(timezone.utc), []
+    for line in log:
+        if line.event == "execution_moved" and line.subject.startswith(campaign) and line.data["state"] == "CONFIRMED":
+            last = datetime.fromisoformat(line.utc)
+        if line.event == "wave_moved" and line.subject == campaign and line.data["state"] == "PASSED":
+            taken.append((datetime.fromisoformat(line.utc) - last).total_seconds())
+    return taken
 
 
 def store(folder: Path, name: str, certificate_pem: str, key: Any) -> tuple[Path, Path]:

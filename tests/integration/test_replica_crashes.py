@@ -52,9 +52,10 @@ class Story:
     faults: dict[str, State] = field(default_factory=dict)
     steered: dict[int, Any] = field(default_factory=dict)
     shadow_pairs: int = 0
+    device_count: int = 2
 
     def __post_init__(self) -> None:
-        self.fleet: list[Reporter] = list(reporters(2, Issued()))
+        self.fleet: list[Reporter] = list(reporters(self.device_count, Issued()))
         for one in self.fleet:
             one.faults = {SECOND: self.faults[one.id]} if one.id in self.faults else {}
         self.rolled: list[str] = []
@@ -76,7 +77,7 @@ class Story:
                 return
 
     def _create(self, replica: Replica, release: str) -> None:
-        waves: Any = [{"size": 1}, {}]
+        waves: Any = [{"devices": [one.id]} for one in self.fleet]
         create_campaign(replica.units, CampaignRequest(name="c", release=release, waves=waves, shadow_pairs=self.shadow_pairs), "op")
 
     def _steer(self, replica: Replica, act: Any) -> None:
@@ -232,31 +233,43 @@ def _go_on(story: Story, copy: Site, calls: Iterator[Call], want: dict[str, Any]
 
 STORIES: dict[str, dict[str, Any]] = {
     "succeeds": {"shadow_pairs": 100},
-    "is paused, goes on, and is rolled back": {"steered": {0: "pause", 1: "resume"}, "faults": {device_id(1): State.REVERTED}},
+    "paused-resumed-rolled-back": {"steered": {0: "pause", 1: "resume"}, "faults": {device_id(1): State.REVERTED}},
 }
-WANTED = {"succeeds": "SUCCEEDED", "is paused, goes on, and is rolled back": "ROLLED_BACK"}
+WANTED = {"succeeds": "SUCCEEDED", "paused-resumed-rolled-back": "ROLLED_BACK"}
 
 
 @pytest.fixture(scope="module", name="site")
-def with_a_first_model(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def with_nothing_installed(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The director's metadata live so short that devices find them renewed in the middle of the story."""
     return Site.made(tmp_path_factory.mktemp("site"), device_count=2, life_s=6)
 
 
+def told(site: Site, folder: Path, releases: tuple[str, ...], **how: Any) -> Story:
+    """A story after campaigns for `releases`, undisturbed."""
+    story = Story(site.copy(folder), **how)
+    replicas = story.site.replica(), story.site.replica()
+    for release in releases:
+        story.run(story.calls(release), replicas)
+    for replica in replicas:
+        replica.close()
+    return story
+
+
+def test_a_first_model_is_installed_wherever_a_replica_dies(site: Site, tmp_path: Path) -> None:
+    """The shortest story: one device, one wave."""
+    want = told(site, tmp_path / "undisturbed", ("tiny-1",), device_count=1).end()
+    assert want["campaigns"] == [("SUCCEEDED", ["PASSED"])]
+    story = told(site, tmp_path / "story", (), device_count=1)
+    assert die_at_every_write(story, story.calls("tiny-1"), tmp_path, want).writes > 30
+
+
 @pytest.mark.parametrize("name", STORIES)
 def test_a_campaign_ends_the_same_wherever_a_replica_dies(name: str, site: Site, tmp_path: Path) -> None:
-    def told(folder: Path) -> tuple[Story, tuple[Replica, Replica]]:
-        story = Story(site.copy(folder), **STORIES[name])
-        replicas = story.site.replica(), story.site.replica()
-        story.run(story.calls("tiny-1"), replicas)
-        return story, replicas
-
-    undisturbed, replicas = told(tmp_path / "undisturbed")
-    undisturbed.run(undisturbed.calls("tiny-2"), replicas)
-    want = undisturbed.end()
+    want = told(site, tmp_path / "undisturbed", ("tiny-1", "tiny-2"), **STORIES[name]).end()
     assert want["campaigns"][1][0] == WANTED[name]
-    story, _ = told(tmp_path / "story")
+    story = told(site, tmp_path / "story", ("tiny-1",), **STORIES[name])
     died = die_at_every_write(story, story.calls("tiny-2"), tmp_path, want)
     print(f"{name}: died at {died.writes} writes, went on from {died.ends} different databases")
     assert died.writes > 80
-    assert min(len([one for one in story.fleet[0].issued.contents if one[0] == each.id]) for each in story.fleet) > 3, "renewed too"
+    versions = [sum(device == one.id for device, _ in story.fleet[0].issued.contents) for one in story.fleet]
+    assert min(versions) > 3, "renewed in the middle of it"

@@ -22,7 +22,7 @@ from control_plane.adapters.director import DirectorFiles
 from control_plane.ceremony import certificates
 from control_plane.ceremony.certificates import Identity
 from control_plane.store import campaigns
-from tests.integration.control_process import ControlProcess, Http, ScriptedDevice, check_refused
+from tests.integration.control_process import ControlProcess, Http, ScriptedDevice, check_refused, decided_after_s
 from tests.integration.test_replica_crashes import check_log
 from tests.simulators.bundle_bytes import make_bundle
 from tests.simulators.replicas import Issued, Reporter
@@ -135,19 +135,6 @@ def rolled(process: ControlProcess, release: str, fleet: Fleet) -> str:
     answer = process.operators("POST", "/v1/campaigns", {"name": "roll", "release": release, "waves": waves})
     assert answer.status == 201, answer.body
     return CampaignView.model_validate_json(answer.body).id
-
-
-def decided_after_s(log: list[EventView], campaign: str) -> list[float]:
-    """From the last CONFIRMED of each wave to PASSED."""
-    last: datetime | None = None
-    taken = []
-    for line in log:
-        if line.event == "execution_moved" and line.subject.startswith(campaign) and line.data["state"] == "CONFIRMED":
-            last = datetime.fromisoformat(line.utc)
-        if line.event == "wave_moved" and line.subject == campaign and line.data["state"] == "PASSED":
-            assert last is not None
-            taken.append((datetime.fromisoformat(line.utc) - last).total_seconds())
-    return taken
 
 
 def test_one_fleet_two_processes_and_a_kill(two: Two, tmp_path: Path) -> None:

@@ -111,12 +111,13 @@ def test_versions_and_generations_jump_with_the_clock_so_a_restored_database_rep
 
 def test_a_device_that_comes_from_another_replica_is_shown_nothing_older(two: Two) -> None:
     """Within the second in which this one's memory is behind: its client would refuse an older version, and alarm."""
-    for replica in (two.one, two.other):
-        replica.view.require_active(PEER)
-        replica.desired.prepare(DEVICE)
-    two.one.order(execution="c/d/1")
     two.other.view.require_active(PEER)
-    assert two.other.desired.prepare(DEVICE) == two.one.desired.prepare(DEVICE)
+    before = two.other.desired.prepare(DEVICE)
+    two.one.order(execution="c/d/1")
+    seen = two.one.desired.prepare(DEVICE)
+    two.other.view.require_active(PEER)
+    assert two.other.desired.cached(DEVICE) == before, "what a 304 is given from"
+    assert two.other.desired.prepare(DEVICE) == seen
 
 
 def test_memory_ends_at_once_here_and_within_a_second_elsewhere(two: Two) -> None:
