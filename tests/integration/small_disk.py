@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ class SmallDisk:
         image = folder.with_suffix(".img")
         with image.open("wb") as file:
             file.truncate(megabytes * MEGABYTE)
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True)
+        subprocess.run([_program("mkfs.ext4"), "-q", "-F", "-m", "0", str(image)], check=True)
         _mount("-o", "loop", str(image), str(folder))
 
     def full(self, leave_bytes: int = 0) -> None:
@@ -76,10 +77,17 @@ def read_only_view(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"no {name} on this machine")
+    return found
+
+
 def _mount(*arguments: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: a small disk is mounted")
-    done = subprocess.run(["mount", *arguments], check=False, capture_output=True, text=True)
+    done = subprocess.run([_program("mount"), *arguments], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"needs root: that may mount, here mount says {done.stderr.strip()[-60:]}")
 
