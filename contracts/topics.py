@@ -61,11 +61,21 @@ _SERVICE_ACL = {
 }
 
 
-def acl_file(services: list[str]) -> str:
-    """mosquitto's acl_file for the given service ids (`svc-ingest-1`, ...). Its size does not grow with the fleet."""
+def device_acl() -> str:
+    """mosquitto's acl_file for the listener of devices. Its size does not grow with the fleet."""
+    return "\n".join([*DEVICE_ACL, ""])
+
+
+def service_acl(services: list[str]) -> str:
+    """mosquitto's acl_file for the listener of the given service ids (`svc-ingest-1`, ...)."""
     lines = []
     for service in services:
         lines.append(f"user {service}")
         lines += [f"topic {verb} {ROOT}/{name}/#" for verb, name in _SERVICE_ACL[service.split("-")[1]]]
         lines.append("")
-    return "\n".join([*lines, *DEVICE_ACL, ""])
+    return "\n".join(lines)
+
+
+def acl_file(services: list[str]) -> str:
+    """Both, for a broker with one listener: there a name is all that tells a service from a device."""
+    return service_acl(services) + "\n" + device_acl()

@@ -2,7 +2,7 @@
 
 The identity is worked out once per connection (`connection_made` comes after the handshake) and lies in
 `scope["state"]["peer"]` of every request on it. OpenSSL has verified the chain by then; here we look which *pinned
-intermediate* issued the leaf, because a name alone does not tell a device from a service.
+authority* issued the leaf, because a name alone does not tell a device from a service.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Issuers:
-    """The intermediates that make a leaf a device or a service."""
+    """The authorities that make a leaf a device or a service."""
 
     devices: x509.Certificate
     services: x509.Certificate

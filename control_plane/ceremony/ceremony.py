@@ -69,7 +69,7 @@ def add_profile(site: Site, profile: str, now: datetime) -> None:
 def _make_certificates(site: Site, host: str, now: datetime) -> None:
     root = certificates.root_authority(now)
     device_ca = certificates.intermediate(root, "Skerry device CA", certificates.CLIENT, now)
-    service_ca = certificates.intermediate(root, "Skerry service CA", certificates.CLIENT, now)
+    service_ca = certificates.service_authority(now)
     server_ca = certificates.intermediate(root, "Skerry server CA", certificates.SERVER, now)
     site.write("offline/site-ca.key", root.key_pem)
     site.write("offline/service-ca.key", service_ca.key_pem)
@@ -85,8 +85,9 @@ def _make_certificates(site: Site, host: str, now: datetime) -> None:
         leaf = certificates.service(service_ca, name, now)
         site.write(f"{role}/keys/{name}.key", leaf.key_pem)
         site.write(f"{role}/keys/{name}.crt", leaf.certificate_pem + service_ca.certificate_pem, PUBLIC)
-    clients = device_ca.certificate_pem + service_ca.certificate_pem + root.certificate_pem
-    site.write("broker/clients-ca.crt", clients, PUBLIC)
+    # Two files for two listeners: a broker knows its clients by name alone, and the name of a service is worth more than a device's.
+    site.write("broker/devices-ca.crt", device_ca.certificate_pem + root.certificate_pem, PUBLIC)
+    site.write("broker/services-ca.crt", service_ca.certificate_pem, PUBLIC)
     for name, authority in {"site-ca": root, "device-ca": device_ca, "service-ca": service_ca, "server-ca": server_ca}.items():
         site.write(f"public/{name}.crt", authority.certificate_pem, PUBLIC)
 

@@ -1,7 +1,8 @@
-"""X.509 of a site: one offline root, three intermediates with one purpose each, and the leaves of servers and services.
+"""X.509 of a site: an offline root with an intermediate for devices and one for servers, and an offline root for services alone.
 
-The purpose of an intermediate is in its extended key usage, so that OpenSSL itself refuses a device's certificate as a
-server and the other way round. Keys are EC P-256: what TPMs and every TLS stack have.
+The purpose of an authority is in its extended key usage, so that OpenSSL itself refuses a device's certificate as a server and the
+other way round. Services have a root of their own because a broker can be told whom to trust, but not which intermediate. Keys are
+EC P-256: what TPMs and every TLS stack have.
 """
 
 from __future__ import annotations
@@ -50,10 +51,20 @@ class Identity:
 
 
 def root_authority(now: datetime) -> Identity:
+    return _root("Skerry site CA", now, path_length=1)
+
+
+def service_authority(now: datetime) -> Identity:
+    """A root of its own that signs services and nothing else: whoever trusts it alone takes no device for a service."""
+    return _root("Skerry service CA", now, path_length=0, purpose=CLIENT)
+
+
+def _root(common_name: str, now: datetime, path_length: int, purpose: x509.ObjectIdentifier | None = None) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("Skerry site CA")
-    builder = _certificate(name, name, key, now, ROOT_LIFE)
-    builder = _authority(builder, path_length=1)
+    name = _name(common_name)
+    builder = _authority(_certificate(name, name, key, now, ROOT_LIFE), path_length)
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     return _signed(builder, key, issuer=key)
 
 

@@ -15,12 +15,13 @@ class Ports:
     operators: int = 8484
     devices: int = 8443
     enrolment: int = 8444
-    mqtt: int = 8883
+    mqtt: int = 8883  # devices
+    mqtt_services: int = 8884
 
     @classmethod
     def from_base(cls, base: int | None) -> Ports:
-        """The documented ports, or four in a row from `base`."""
-        return cls() if base is None else cls(base, base + 1, base + 2, base + 3)
+        """The documented ports, or five in a row from `base`."""
+        return cls() if base is None else cls(base, base + 1, base + 2, base + 3, base + 4)
 
 
 def check_free(ports: Ports, host: str = "127.0.0.1") -> None:

@@ -30,7 +30,7 @@ from deploy.local.supervisor import Supervisor
 from program import failure
 from program.clock import SystemClock
 
-HIGHEST_BASE = 65_532
+HIGHEST_BASE = 65_531
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         command = acts.add_parser(act, help=text)
         command.add_argument("--keep", action="store_true", help="leave everything running afterwards, until Ctrl-C")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the record; the table is its rendering")
-        command.add_argument("--port-base", type=_port_base, metavar="N", help="four ports from N on (default 8484, 8443, 8444, 8883)")
+        command.add_argument(
+            "--port-base", type=_port_base, metavar="N", help="five ports from N on (default 8484, 8443, 8444, 8883, 8884)"
+        )
         command.add_argument(
             "--work-dir", type=Path, metavar="DIR", help="an empty folder that others can reach (default /tmp/skerry-demo-*)"
         )
@@ -79,7 +81,7 @@ def _picture(options: argparse.Namespace) -> int:
 
 def _port_base(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= HIGHEST_BASE:
-        raise argparse.ArgumentTypeError(f"from 1 to {HIGHEST_BASE}: four ports in a row")
+        raise argparse.ArgumentTypeError(f"from 1 to {HIGHEST_BASE}: five ports in a row")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """One machine as a whole site: folders, identities, configuration files and programs below one work folder.
 
     <root>/opt                 the installation, /opt/skerry of a package
-    <root>/etc                 control.toml signer.toml build.toml ingest.toml mosquitto.conf broker.acl      /etc/skerry
+    <root>/etc                 control.toml signer.toml build.toml ingest.toml mosquitto.conf broker-{devices,services}.acl      /etc/skerry
     <root>/site                what the ceremony made: keys, certificates, metadata; each folder its owner's
     <root>/state/<program>     state folders           <root>/run/<program>    sockets
     <root>/lake                Delta tables            <root>/frames/<n>       what the camera of device n sees
@@ -168,7 +168,7 @@ class LocalSite:
             self._write_toml(name, {"state_dir": self.state(name), "run_dir": self.run(name), **values})
         for name in AGENTS:
             self.write_agent(name)
-        broker.write(self.etc, self.ports.mqtt, self.keys / "broker", SERVICES, self.owner("broker"))
+        broker.write(self.etc, self.ports, self.keys / "broker", SERVICES, self.owner("broker"))
         token = (self.keys / "control/keys/operator.token").read_bytes()
         for person in PEOPLE:
             self._private(self.token(person), token, self.owner(person))
@@ -224,7 +224,7 @@ class LocalSite:
             "certificate": keys / "ingest/keys/svc-ingest-1.crt",
             "key": keys / "ingest/keys/svc-ingest-1.key",
             "broker_host": "localhost",
-            "broker_port": self.ports.mqtt,
+            "broker_port": self.ports.mqtt_services,
             "lake_dir": self.lake,
             "ack_key": keys / "ingest/keys/ack.pem",
             "flush_s": 0.5,  # production: 1

@@ -44,7 +44,7 @@ def at_work(line: ReleaseLine, desk: Desk, **changed: Any) -> Iterator[subproces
     """The builder, asking `desk`; afterwards it was ended by SIGTERM, cleanly."""
     site = line.site.folder
     keys = site / "control/keys"
-    with serve(desk, keys / "server.crt", keys / "server.key", site / "broker/clients-ca.crt") as url:
+    with serve(desk, keys / "server.crt", keys / "server.key", site / "broker/services-ca.crt") as url:
         values = {
             "state_dir": site.parent / "build-state", "control_url": url, "certificate": site / "build/keys/svc-build-1.crt",
             "key": site / "build/keys/svc-build-1.key", "server_ca": site / "public/site-ca.crt", "public_dir": site / "public",

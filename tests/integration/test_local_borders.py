@@ -70,7 +70,7 @@ def test_children_and_memory_are_seen() -> None:
 
 def test_a_busy_port_names_its_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ports = Ports(0, 0, 0, server.getsockname()[1])
+        ports = Ports(0, 0, 0, server.getsockname()[1], 0)
         with pytest.raises(LocalFaultError, match=rf"mqtt.*\(pid {os.getpid()}\)") as busy:
             check_free(ports)
         assert busy.value.code == "SETUP_PORT_BUSY"
@@ -78,8 +78,8 @@ def test_a_busy_port_names_its_owner() -> None:
 
 
 def test_ports_follow_the_base() -> None:
-    assert vars(Ports.from_base(100)) == {"operators": 100, "devices": 101, "enrolment": 102, "mqtt": 103}
-    assert vars(Ports.from_base(None)) == {"operators": 8484, "devices": 8443, "enrolment": 8444, "mqtt": 8883}
+    assert vars(Ports.from_base(100)) == {"operators": 100, "devices": 101, "enrolment": 102, "mqtt": 103, "mqtt_services": 104}
+    assert vars(Ports.from_base(None)) == {"operators": 8484, "devices": 8443, "enrolment": 8444, "mqtt": 8883, "mqtt_services": 8884}
 
 
 @given(st.lists(st.integers(0, 1000)), st.integers(0, 1000), st.integers(0, 1000))

@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from contracts import topics
 from deploy.local import broker
+from deploy.local.ports import Ports
 from deploy.local.processes import Owner
 from deploy.local.site import SERVICES, unit_of
 from deploy.local.supervisor import Program, Supervisor
@@ -46,11 +47,12 @@ def site() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def port(site: Path) -> Iterator[int]:
+def ports(site: Path) -> Iterator[Ports]:
     """The broker under the supervisor, as the unit file says; it goes on while the tests hold the thread."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        free = Ports(mqtt=one.getsockname()[1], mqtt_services=other.getsockname()[1])
     broker.write(site.parent, free, site / "broker", SERVICES, OWNER)
     supervisor = Supervisor(site.parent, SystemClock())
 
@@ -75,7 +77,7 @@ def _context(site: Path, role: str | None, version: ssl.TLSVersion = ssl.TLSVers
     return context
 
 
-def _publish(site: Path, port: int, role: str, topic: str) -> int:
+def _publish(site: Path, ports: Ports, role: str, topic: str) -> int:
     """The reason code of the PUBACK."""
     codes: list[int] = []
 
@@ -91,22 +93,22 @@ def _publish(site: Path, port: int, role: str, topic: str) -> int:
 
     client.on_connect = connected
     client.on_publish = published
-    client.connect("localhost", port)
+    client.connect("localhost", ports.mqtt_services)
     client.loop_forever(timeout=DEADLINE_S)
     return codes[0]
 
 
-def test_a_service_reaches_its_topics_and_no_others(site: Path, port: int) -> None:
-    assert _publish(site, port, "ingest", topics.ack(DEVICE)) in GRANTED
-    assert _publish(site, port, "ingest", topics.up(DEVICE, "live")) == NOT_AUTHORIZED
-    assert _publish(site, port, "control", topics.wake(DEVICE)) in GRANTED
-    assert _publish(site, port, "control", topics.nack(DEVICE)) == NOT_AUTHORIZED
+def test_a_service_reaches_its_topics_and_no_others(site: Path, ports: Ports) -> None:
+    assert _publish(site, ports, "ingest", topics.ack(DEVICE)) in GRANTED
+    assert _publish(site, ports, "ingest", topics.up(DEVICE, "live")) == NOT_AUTHORIZED
+    assert _publish(site, ports, "control", topics.wake(DEVICE)) in GRANTED
+    assert _publish(site, ports, "control", topics.nack(DEVICE)) == NOT_AUTHORIZED
 
 
 @pytest.mark.parametrize(("role", "version"), [(None, ssl.TLSVersion.TLSv1_3), ("ingest", ssl.TLSVersion.TLSv1_2)])
-def test_without_a_certificate_or_with_old_tls_nobody_gets_in(site: Path, port: int, role: str | None, version: ssl.TLSVersion) -> None:
+def test_without_a_certificate_or_with_old_tls_nobody_gets_in(site: Path, ports: Ports, role: str | None, version: ssl.TLSVersion) -> None:
     with pytest.raises(ssl.SSLError):
-        _say_hello(port, _context(site, role, version))
+        _say_hello(ports.mqtt_services, _context(site, role, version))
 
 
 def _say_hello(port: int, context: ssl.SSLContext) -> bytes:
@@ -119,12 +121,12 @@ def _say_hello(port: int, context: ssl.SSLContext) -> bytes:
         return secured.recv(4)
 
 
-def test_the_same_hello_is_answered_when_the_certificate_is_there(site: Path, port: int) -> None:
-    assert _say_hello(port, _context(site, "ingest"))[:1] == b"\x20"  # CONNACK
+def test_the_same_hello_is_answered_when_the_certificate_is_there(site: Path, ports: Ports) -> None:
+    assert _say_hello(ports.mqtt_services, _context(site, "ingest"))[:1] == b"\x20"  # CONNACK
 
 
-def test_the_files_are_private(site: Path, port: int) -> None:
-    assert port
-    for name in ("mosquitto.conf", "broker.acl"):
+def test_the_files_are_private(site: Path, ports: Ports) -> None:
+    assert ports
+    for name in ("mosquitto.conf", broker.DEVICES_ACL, broker.SERVICES_ACL):
         assert (site.parent / name).stat().st_mode & 0o077 == 0
     assert (site.parent / "mosquitto.conf").stat().st_uid == (OWNER.uid if OWNER else os.getuid())

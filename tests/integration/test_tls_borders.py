@@ -23,12 +23,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from contracts import topics
 from contracts.ids import service_urn
+from deploy.local.ports import Ports
 from edge_agent.adapters.identity import server_only_tls
 from sync import mqtt
-from tests.integration.test_local_broker import port as broker_port
+from tests.integration.test_local_broker import ports as broker_ports
 from tests.integration.test_local_broker import site as whole_site
 
-site, port = whole_site, broker_port
+site, ports = whole_site, broker_ports
 DEVICE, OTHER = "dev-" + "a" * 26, "dev-" + "b" * 26
 DEADLINE_S = 20.0
 NOTHING = ("nothing",)  # a topic of nobody
@@ -59,6 +60,13 @@ def minted(
     path = site.parent / f"{x509.random_serial_number()}.pem"
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.write_bytes(private + leaf.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM))
+    return path
+
+
+def both(site: Path, name: str) -> Path:
+    """Key and chain of a site's own certificate, in one file."""
+    path = site.parent / f"{Path(name).name}.pem"
+    path.write_bytes(b"".join((site / f"{name}.{part}").read_bytes() for part in ("key", "crt")))
     return path
 
 
@@ -99,6 +107,12 @@ def connected(
 
 
 @pytest.fixture(scope="module")
+def port(ports: Ports) -> int:
+    """Where devices come in."""
+    return ports.mqtt
+
+
+@pytest.fixture(scope="module")
 def device(site: Path, port: int) -> Path:
     return minted(site, DEVICE)
 
@@ -119,11 +133,10 @@ def test_a_device_writes_its_own_topics_and_no_others(site: Path, port: int, dev
         assert {topic: client.publish(topic) for topic in foreign} == dict.fromkeys(foreign, mqtt.NOT_AUTHORIZED)
 
 
-def test_a_device_hears_its_own_topics_and_no_others(site: Path, port: int, device: Path) -> None:
+def test_a_device_hears_its_own_topics_and_no_others(site: Path, ports: Ports, device: Path) -> None:
     """A subscription to everything is granted by the broker; what is delivered counts."""
-    control = site / "control/keys/both.pem"
-    control.write_bytes(b"".join((site / f"control/keys/svc-control-1.{part}").read_bytes() for part in ("key", "crt")))
-    with connected(site, port, device, subscriptions=("#",)) as client, connected(site, port, control) as plane:
+    control = both(site, "control/keys/svc-control-1")
+    with connected(site, ports.mqtt, device, subscriptions=("#",)) as client, connected(site, ports.mqtt_services, control) as plane:
         assert plane.publish(topics.wake(OTHER)) in TAKEN
         assert plane.publish(topics.wake(DEVICE)) in TAKEN
         assert client.heard().topic == topics.wake(DEVICE)
@@ -144,13 +157,36 @@ def test_a_name_with_a_meaning_in_topics_reaches_nobody_elses(site: Path, port: 
     client.close()
 
 
-def test_the_broker_cannot_tell_which_intermediate_made_a_service(site: Path, port: int) -> None:
-    """A known limit, told in docs/explanation/trust.md: mosquitto knows a client by its name alone. It wins nothing but what a broker has
-    anyway: to read and to delay. What it publishes is refused by signature (test_forging_broker.py)."""
-    san = x509.UniformResourceIdentifier(service_urn("ingest"))
-    with connected(site, port, minted(site, "svc-ingest-1", san=san)) as impostor:
-        assert impostor.publish(topics.ack(DEVICE)) in TAKEN
-        assert impostor.publish(topics.up(DEVICE, "live")) == mqtt.NOT_AUTHORIZED
+def test_a_services_name_by_the_device_ca_is_worth_nothing(site: Path, ports: Ports) -> None:
+    """Where services come in it is nobody; where devices come in it is a device that nobody knows."""
+    impostor = minted(site, "svc-ingest-1", san=x509.UniformResourceIdentifier(service_urn("ingest")))
+    refused = Client(site, ports.mqtt_services, impostor)
+    assert isinstance(refused.first, mqtt.Lost)
+    refused.close()
+    with (
+        connected(site, ports.mqtt, impostor, subscriptions=(topics.ALL_UP,)) as client,
+        connected(site, ports.mqtt, minted(site, DEVICE)) as one,
+    ):
+        assert {client.publish(topic) for topic in (topics.ack(DEVICE), topics.up(DEVICE, "live"))} == {mqtt.NOT_AUTHORIZED}
+        assert one.publish(topics.up(DEVICE, "live")) in TAKEN
+        assert one.publish(topics.up(DEVICE, "live")) in TAKEN
+        assert client.publish(topics.state("svc-ingest-1")) in TAKEN  # its turn has come: nothing was delivered before
+        assert client.events.empty()
+
+
+def test_a_service_does_not_come_in_where_devices_do(site: Path, ports: Ports) -> None:
+    service = both(site, "ingest/keys/svc-ingest-1")
+    wrong = Client(site, ports.mqtt, service)
+    assert isinstance(wrong.first, mqtt.Lost)
+    wrong.close()
+    with connected(site, ports.mqtt_services, service) as ingest:
+        assert ingest.publish(topics.ack(DEVICE)) in TAKEN
+
+
+def test_a_device_does_not_come_in_where_services_do(site: Path, ports: Ports, device: Path) -> None:
+    wrong = Client(site, ports.mqtt_services, device)
+    assert isinstance(wrong.first, mqtt.Lost)
+    wrong.close()
 
 
 # -- servers
@@ -159,9 +195,7 @@ def test_the_broker_cannot_tell_which_intermediate_made_a_service(site: Path, po
 def test_the_device_ca_cannot_make_a_server(site: Path) -> None:
     """Neither a broker nor a control plane that a device would speak to: its intermediate is good for clients alone."""
     forged = minted(site, "localhost", SERVER, x509.DNSName("localhost"))
-    good = site.parent / "server.pem"
-    good.write_bytes(b"".join((site / f"control/keys/server.{part}").read_bytes() for part in ("key", "crt")))
-    assert _handshake(site, good) == ""
+    assert _handshake(site, both(site, "control/keys/server")) == ""
     assert "purpose" in _handshake(site, forged)
 
 

@@ -160,7 +160,7 @@ class Cloud:
         context.load_cert_chain(self.site.folder / "control/keys/server.crt", self.site.folder / "control/keys/server.key")
         if client:
             context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(cadata=self.site.read("broker/clients-ca.crt").decode())
+            context.load_verify_locations(cadata=self.site.read("broker/devices-ca.crt").decode())
         return context
 
     def close(self) -> None:

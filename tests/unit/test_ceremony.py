@@ -89,22 +89,26 @@ def certificates(path: Path) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(path.read_bytes())
 
 
-def test_each_chain_leads_to_the_site_root_and_has_one_purpose(site: Site) -> None:
+def test_each_chain_leads_to_its_root_and_has_one_purpose(site: Site) -> None:
     [root] = certificates(site.public / "site-ca.crt")
-    for path, purpose in (
-        (site.folder / "control/keys/server.crt", ExtendedKeyUsageOID.SERVER_AUTH),
-        (site.folder / "broker/server.crt", ExtendedKeyUsageOID.SERVER_AUTH),
-        (site.folder / "ingest/keys/svc-ingest-1.crt", ExtendedKeyUsageOID.CLIENT_AUTH),
+    [services] = certificates(site.public / "service-ca.crt")
+    for path, anchor, purpose in (
+        (site.folder / "control/keys/server.crt", root, ExtendedKeyUsageOID.SERVER_AUTH),
+        (site.folder / "broker/server.crt", root, ExtendedKeyUsageOID.SERVER_AUTH),
+        (site.folder / "ingest/keys/svc-ingest-1.crt", services, ExtendedKeyUsageOID.CLIENT_AUTH),
     ):
         leaf, intermediate, *rest = certificates(path)
         leaf.verify_directly_issued_by(intermediate)
-        intermediate.verify_directly_issued_by(root)
+        intermediate.verify_directly_issued_by(anchor)
         assert rest == ([root] if purpose == ExtendedKeyUsageOID.SERVER_AUTH else [])
         for certificate in (leaf, intermediate):
             assert list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [purpose]
     [device_ca] = certificates(site.folder / "control/keys/device-ca.crt")
     device_ca.verify_directly_issued_by(root)
-    assert device_ca.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    for authority in (device_ca, services):
+        assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    with pytest.raises(ValueError, match="Issuer"):
+        services.verify_directly_issued_by(root)  # a root of its own: who trusts it alone takes no device for a service
 
 
 @pytest.mark.parametrize("role", ["control", "build", "ingest"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from contracts.operator import EventView
 from deploy.local import intact
+from deploy.local.broker import SERVICES_ACL
 from deploy.local.processes import command
 from deploy.local.record import Proof
 from deploy.local.story import Story, want
@@ -98,7 +99,7 @@ async def _acks_and_batches(story: Story) -> None:
         named = {"certificate": keys / "svc-control-1.crt", "key": keys / "svc-control-1.key", "ca": site.keys / "public/site-ca.crt"}
         before = _refused_batches(story)
         with _broker_opened(story):
-            argv = attacker(story, "broker", port=site.ports.mqtt, device=victim, other=other, **named)
+            argv = attacker(story, "broker", port=site.ports.mqtt_services, device=victim, other=other, **named)
             sent = json.loads((await story.act("control", *argv)).stdout)["sent"]
         for code in ("ACK_SIGNATURE", "ACK_DEVICE"):
             await told(story, acks, "device_event", victim, code, since)
@@ -114,7 +115,7 @@ async def _acks_and_batches(story: Story) -> None:
 @contextlib.contextmanager
 def _broker_opened(story: Story) -> Iterator[None]:
     """Whoever holds the broker writes its access list."""
-    acl = story.site.etc / "broker.acl"
+    acl = story.site.etc / SERVICES_ACL
     honest = acl.read_text()
     try:
         acl.write_text(honest + "\nuser svc-control-1\ntopic readwrite #\n")

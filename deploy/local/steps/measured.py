@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploy.local import proc
 from deploy.local.borders import Allowed, strays
+from deploy.local.broker import DEVICES_ACL, SERVICES_ACL
 from deploy.local.site import AGENTS, PROGRAMS, LocalSite
 from deploy.local.story import Story, want
 
@@ -66,11 +67,11 @@ def allowed_of(site: LocalSite, name: str, log: Path) -> Allowed:
         "signer": [keys / "signer", blobs],
         "build": [keys / "build"],
         "ingest": [keys / "ingest", site.lake],
-        "broker": [keys / "broker", site.etc / "mosquitto.conf", site.etc / "broker.acl"],
+        "broker": [keys / "broker", site.etc / "mosquitto.conf", site.etc / DEVICES_ACL, site.etc / SERVICES_ACL],
         **{agent: [site.frames(agent)] for agent in AGENTS},
     }
-    listens = {"control": {ports.operators, ports.devices, ports.enrolment}, "broker": {ports.mqtt}}
-    connects = {"control": {ports.mqtt}, "build": {ports.devices}, "ingest": {ports.devices, ports.mqtt}}
+    listens = {"control": {ports.operators, ports.devices, ports.enrolment}, "broker": {ports.mqtt, ports.mqtt_services}}
+    connects = {"control": {ports.mqtt_services}, "build": {ports.devices}, "ingest": {ports.devices, ports.mqtt_services}}
     serves = [site.run(name), log.parents[1] / "notify"] if name in (*AGENTS, "signer") else []
     return Allowed(
         folders=tuple(str(path) for path in (*own, *shared[name])),
