@@ -175,6 +175,7 @@ class PahoLink:
         client.on_message, client.on_publish = self._on_message, self._on_publish
         # Else paho would write in the thread that publishes while ours reads, and TLS does not survive two at once on one connection.
         client.on_socket_register_write = lambda *_: None
+        client._sockpairR, client._sockpairW = _pair()
         return client
 
     def _serve(self) -> None:
@@ -229,6 +230,14 @@ class PahoLink:
     ) -> None:
         if flags.is_disconnect_packet_from_server:  # else paho makes a reason up
             self._reason = reason.value
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """What a publishing thread wakes the loop through. Left to itself paho opens a TCP connection to itself for it."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    return reader, writer
 
 
 def _properties(packet: int, **values: int) -> Properties:

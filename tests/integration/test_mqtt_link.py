@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import ssl
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from contracts import topics
+from deploy.local import proc
 from sync import mqtt
 from tests.integration.mosquitto import Mosquitto
 
@@ -53,6 +55,22 @@ def test_what_is_published_leaves_at_once(broker: Mosquitto) -> None:
         assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Published)
     assert time.monotonic() - began_s < 10, "a second each would be twenty"
     link.close()
+
+
+def test_it_opens_no_connection_but_the_one_to_the_broker(broker: Mosquitto) -> None:
+    before = tcp_peers()
+    events: queue.Queue[mqtt.Event] = queue.Queue()
+    link = mqtt.dial(broker.settings(DEVICE, (topics.ack(DEVICE),)), 1, events.put)
+    assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Connected)
+    link.publish(topics.up(DEVICE, "live"), b"x")
+    assert isinstance(events.get(timeout=DEADLINE_S), mqtt.Published)
+    assert tcp_peers() - before == {broker.port}
+    link.close()
+
+
+def tcp_peers() -> set[int]:
+    """Ports to which this process is connected."""
+    return set(proc.open_things(os.getpid()).tcp_peers)
 
 
 def test_only_the_links_own_thread_writes(broker: Mosquitto) -> None:
