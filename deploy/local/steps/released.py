@@ -17,7 +17,7 @@ def folder(story: Story, version: int) -> Path:
 async def train(story: Story, version: int) -> None:
     """In the trainer's own folder, with the trainer's own signing key."""
     key = story.site.keys / "trainer/model-signing.pem"
-    await story.trainer("train", "--version", str(version), "--out", str(folder(story, version)), "--key", str(key))
+    await story.trainer("train", "--recipe", str(version), "--out", str(folder(story, version)), "--key", str(key))
 
 
 async def register(story: Story, version: int) -> None:
