@@ -88,6 +88,7 @@ CODES: dict[str, Code] = {
     "SETUP_STATE_DISK": Code(
         _L, "a folder of this program does not take writes", "free space there, mount it writable or give it to the program's user"
     ),
+    "SETUP_STATE_TAKEN": Code(_L, "another process uses this state folder", "stop it, or give this one a folder of its own (--state-dir)"),
     "CONFIG_INVALID": Code(_L, "the configuration file is not valid", "mend the key that is named; see docs/reference/configuration.md"),
     "CONFIG_MISSING": Code(_L, "the configuration file cannot be read", "check the path and its permissions"),
     # -- ENROL

@@ -31,7 +31,8 @@ SYMPTOMS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("a program does not start: a key of its TOML file is not known, or has a wrong value", "CONFIG_INVALID", "the others run on"),
         ("a program does not start: its TOML file, or a token file, cannot be read", "CONFIG_MISSING", "the others run on"),
     ),
-    "A disk that is full or read-only": (
+    "A folder that is taken, full or read-only": (
+        ("an agent or a signer does not start beside one that runs", "SETUP_STATE_TAKEN", "the one that runs goes on"),
         (
             "a program does not start: its state or run folder takes no writes",
             "SETUP_STATE_DISK",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import ssl
 import sys
@@ -47,6 +48,7 @@ from edge_agent.ports import Trust
 from firmware_profiles.detect import detect
 from program import notify
 from program.clock import SystemClock
+from program.disk import take
 from program.log import Log
 from program.tally import Tally
 from signatures.bundle import check_bundle
@@ -58,13 +60,16 @@ THREADS = 8  # more than can block on the network at once: a slow server must no
 
 
 async def main(config: AgentConfig, stop: asyncio.Event) -> None:
-    """Run until `stop`. Raises LocalFaultError ENROL_MISSING when this device has no identity."""
+    """Run until `stop`. Raises LocalFaultError ENROL_MISSING when this device has no identity, SETUP_STATE_TAKEN beside another agent."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="skerry"))
-    agent = Agent(config, Identity.load(config.state_dir / "keys"))
+    identity = Identity.load(config.state_dir / "keys")
+    held = take(config.state_dir)
+    agent = Agent(config, identity)
     try:
         await agent.run(stop)
     finally:
         await agent.close()
+        os.close(held)
 
 
 class Schemas:

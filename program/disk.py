@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +26,20 @@ def writing(code: str, thing: object, phase: str, causes: frozenset[int] = NO_WR
         if failed.errno not in causes:
             raise
         raise error(code, str(thing), f"{phase}: {failed.strerror}") from failed
+
+
+def take(folder: Path) -> int:
+    """A descriptor that holds `folder` for this process until it ends: a second one would send the same numbers with other rows.
+
+    Raises LocalFaultError SETUP_STATE_TAKEN.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as taken:
+        os.close(descriptor)
+        raise error("SETUP_STATE_TAKEN", str(folder)) from taken
+    return descriptor
 
 
 def database_as_it_is(path: Path, form: int) -> sqlite3.Connection | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from datetime import timedelta
-from pathlib import Path
 
-from contracts.errors import LocalFaultError, error
+from contracts.errors import LocalFaultError
 from contracts.release import SignerAnswer
 from control_plane.signer.blobs import Blobs
 from control_plane.signer.config import SignerConfig
@@ -20,7 +18,7 @@ from control_plane.signer.repository import Repository
 from control_plane.signer.service import Signer, parse
 from program import notify, run
 from program.clock import Clock, SystemClock
-from program.disk import writing
+from program.disk import take, writing
 from program.log import Log
 
 LONGEST_NAP_S = 60.0
@@ -30,7 +28,8 @@ OFFLINE_LIFE = timedelta(days=365)  # of root and targets
 async def serve(config: SignerConfig, stop: asyncio.Event, clock: Clock) -> None:
     """Serve until `stop`. LocalFaultError at start when keys, pins or repository are not in order."""
     log = Log("signer")
-    held = _take_state(config.state_dir)
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held = take(config.state_dir)  # two signers would each have a memory of its own
     signer = make_signer(config)
     busy = asyncio.Lock()
 
@@ -63,18 +62,6 @@ def make_signer(config: SignerConfig) -> Signer:
 def main() -> int:
     options = run.arguments("skerry-signer", __doc__ or "", "/etc/skerry/signer.toml").parse_args()
     return run.run("skerry-signer", SignerConfig, options, lambda config, stop: serve(config, stop, SystemClock()))
-
-
-def _take_state(folder: Path) -> int:
-    """A descriptor whose lock says that one signer uses `folder`; two would each have a memory of its own."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as taken:
-        os.close(descriptor)
-        raise error("CONFIG_INVALID", f"state_dir {folder}", "another signer uses it") from taken
-    return descriptor
 
 
 class Renewal:

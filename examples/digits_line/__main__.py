@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options, _Progress())
     except SkerryError as failed:
-        print(f"{failed}\n  remedy: {failed.remedy}", file=sys.stderr)
+        print(f"digits_line: {failed}\n  remedy: {failed.remedy}\n  see: {failed.see}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 

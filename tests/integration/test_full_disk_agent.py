@@ -147,3 +147,17 @@ def test_an_agent_does_not_start_on_a_read_only_folder_and_says_so(tmp_path: Pat
     assert "  remedy: free space there, mount it writable" in done.stderr
     assert (enrol.returncode, said in enrol.stderr, "Traceback" in enrol.stderr) == (1, True, False), enrol.stderr
     agent.close()
+
+
+def test_an_agent_does_not_start_beside_another_one(tmp_path: Path, cloud: Cloud) -> None:
+    agent = AgentProcess(tmp_path, cloud)
+    agent.enrol()
+    agent.start()
+    pid = agent.wait_for(lambda status: status)["pids"]["agent"]
+    second = agent.command("run")
+    assert (second.returncode, "Traceback" in second.stderr) == (1, False)
+    assert f"skerry-agent: SETUP_STATE_TAKEN: {tmp_path}/state: another process uses" in second.stderr
+    assert agent.wait_for(lambda status: status)["pids"]["agent"] == pid, "the first one is asked, and answers"
+    agent.kill()
+    agent.start()
+    agent.close()

@@ -183,7 +183,7 @@ def test_sigterm_ends_it_cleanly_and_a_second_one_is_refused_meanwhile(line: Rel
             [sys.executable, "-m", "control_plane.signer", "--config", str(line.site.folder.parent / "signer.toml")],
             capture_output=True, text=True, user=SIGNER_UID, group=SIGNER_UID, check=False, timeout=DEADLINE_S,
         )  # fmt: skip
-        assert (second.returncode, "another signer" in second.stderr) == (1, True)
+        assert (second.returncode, "SETUP_STATE_TAKEN" in second.stderr) == (1, True)
         with socket.socket(socket.AF_UNIX) as idle:
             idle.connect(str(socket_of(line)))
             program.send_signal(signal.SIGTERM)

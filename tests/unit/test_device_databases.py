@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,8 @@ from contracts.errors import LocalFaultError
 from edge_agent.adapters.agent_db import SCHEMA, AgentDb
 from edge_agent.core.record import Record
 from edge_agent.ports import Draft
-from program.disk import database_as_it_is
+from program.disk import database_as_it_is, take
+from tests.architecture.source import REPO
 from tests.simulators.row_path import DIGEST, open_outbox, rows
 from tests.simulators.row_path import SCHEMA as ROWS
 
@@ -92,3 +95,23 @@ def test_a_transaction_that_fails_leaves_the_connection_usable(tmp_path: Path) -
     db.add_reports([Draft("c/d/1", {"kind": "event"})])
     assert [one.seq for one in db.pending(9)] == [1], "the numbers stay dense"
     db.close()
+
+
+HOLDER = """
+import sys, threading
+from pathlib import Path
+from program.disk import take
+held = take(Path(sys.argv[1]))
+print("held", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_folder_is_held_until_its_process_ends_however_it_ends(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LocalFaultError, match="SETUP_STATE_TAKEN"):
+            take(tmp_path)
+        holder.kill()
+    os.close(take(tmp_path))
