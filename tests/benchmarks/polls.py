@@ -3,8 +3,8 @@
 h2load and wrk cannot present a client certificate, so the client is an asyncio protocol of our own on uvloop; it shares the
 machine with the server. (bombardier can; it is no part of this, and once said the same: docs/reference/measured.md.) The floor
 is a bare ASGI application on uvicorn, httptools and uvloop behind the same listener. The two are measured in turn, and of each
-the best round counts, since the machine's own speed wanders by a quarter from second to second. The server's own CPU time for a
-poll wanders less: it is what a change of the code is judged by.
+the best round counts, since the machine's own speed wanders from second to second. The server's own CPU time for a poll wanders
+less: the share is taken of that, and a change of the code is judged by it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ CONNECTIONS, WARM_S, MEASURE_S, ROUNDS = 4, 0.5, 2.0, 3
 GOAL_POLLS_S = 2000  # on two cores
 GOAL_SHARE = 0.6  # of the floor: what authentication, revocation, heartbeat and expiry may cost
 HAWKBIT = "hawkBit on PostgreSQL, another day, such a machine: 570"
+# A small process gives TLS's buffers back to the kernel at every request and takes them again, which costs half as much as the request
+# itself; a process as large as ours does not. Without this the floor would be slower than what stands on it.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "100000000", "MALLOC_MMAP_THRESHOLD_": "100000000"}
 FLOOR = """
 import asyncio, json, sys
 from pathlib import Path
@@ -113,7 +116,8 @@ def _cpu_s(pid: int) -> float:
 
 def _floor(control: ControlProcess, tls: ssl.SSLContext) -> Round:
     folders = [str(control.site.folder / "control/keys"), str(control.site.public)]
-    with subprocess.Popen([sys.executable, "-c", FLOOR, *folders], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as bare:
+    command, environment = [sys.executable, "-c", FLOOR, *folders], {**os.environ, **KEEP_MEMORY}
+    with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as bare:
         assert bare.stdout is not None
         measured = uvloop.run(_round(bare.pid, json.loads(bare.stdout.readline())["floor"], tls, "x"))
         bare.communicate()
@@ -147,12 +151,12 @@ def _lines(floors: list[Round], ours: list[Round]) -> list[dict[str, Any]]:
     floor, best = max(floors), max(ours)
     p50_ms, p99_ms = (best.latencies_ns[int(len(best.latencies_ns) * share)] / 1e6 for share in (0.50, 0.99))
     cpu_us, floor_us = (min(one.cpu_us for one in rounds) for rounds in (ours, floors))
-    share, polls = round(best.polls_s / floor.polls_s, 2), round(best.polls_s)
-    against = "bare ASGI behind the same listener, same run"
+    share, polls = round(floor_us / cpu_us, 2), round(best.polls_s)
+    against = f"bare ASGI behind the same listener, same run: {floor.polls_s:.0f} polls/s, {floor_us:.1f} us"
     return [
         _line("polls, mutual TLS kept alive", polls, "polls/s", f">= {GOAL_POLLS_S}", polls >= GOAL_POLLS_S, HAWKBIT),
-        _line("polls, share of the floor", share, "", f">= {GOAL_SHARE}", share >= GOAL_SHARE, f"{against}: {floor.polls_s:.0f} polls/s"),
-        _line("poll, the server's CPU", round(cpu_us, 1), "us", against=f"{against}: {floor_us:.1f} us"),
+        _line("poll, the server's CPU", round(cpu_us, 1), "us", against=against),
+        _line("poll, the floor's share of that CPU", share, "", f">= {GOAL_SHARE}", share >= GOAL_SHARE, against),
         _line("poll p50", round(p50_ms, 3), "ms"),
         _line("poll p99", round(p99_ms, 3), "ms"),
     ]
