@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ ALLOWED_SKIPS = (
     r"no Python 3\.(8|10) on this machine",
     r"needs root: .+",
     r"no (mount|mkfs\.ext4) on this machine",
+    r"this machine does not let strace trace a process",
 )
 
 # The same examples on every machine and every day: a red CI run can be repeated. Look for new ones with SKERRY_EXPLORE=1.
@@ -31,6 +34,7 @@ settings.register_profile("explore", deadline=None, max_examples=1000, suppress_
 settings.load_profile("explore" if os.environ.get("SKERRY_EXPLORE") else "fixed")
 
 _not_run: dict[str, list[str]] = {}  # reason -> node ids
+_counted: Counter[str] = Counter()  # what the tests told by `record_property(name, count)`, and hypothesis's examples
 
 
 def _stage(path: Path) -> tuple[int, int]:
@@ -50,6 +54,11 @@ def _reason(longrepr: object) -> str:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped:
         _not_run.setdefault(_reason(report.longrepr), []).append(report.nodeid)
+    if report.when == "call":
+        _counted.update({name: count for name, count in report.user_properties if isinstance(count, int)})
+    statistics = str(report.__dict__.get("_hypothesis_stats", ""))  # one line a phase: "60 passing, 0 failing, ..."
+    if examples := sum(int(passing) for passing in re.findall(r"(\d+) passing", statistics)):
+        _counted["hypothesis examples"] += examples
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -71,13 +80,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _tell_the_summary() -> None:
     """tests/run.sh prints these lines again at its end."""
     path = os.environ.get("SKERRY_NOT_RUN")
-    if path and _not_run:
+    if path:
         with open(path, "a") as lines:
             lines.writelines(f"not run: {reason} ({len(nodes)} tests)\n" for reason, nodes in sorted(_not_run.items()))
+            lines.writelines(f"{line}\n" for line in _counts())
+
+
+def _counts() -> list[str]:
+    python = ".".join(map(str, sys.version_info[:2]))
+    return [f"counted under Python {python}: {name} {count}" for name, count in sorted(_counted.items())]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason, nodes in sorted(_not_run.items()):
         terminalreporter.write_line(f"not run: {reason} ({len(nodes)} tests, first: {nodes[0]})")
+    for line in _counts():
+        terminalreporter.write_line(line)
     for reason in _unlisted():
         terminalreporter.write_line(f"FAILED: skipped for a reason that is not in ALLOWED_SKIPS of tests/conftest.py: {reason}")

@@ -8,6 +8,7 @@ Rules
 - A slot gets its name by one rename, after every file was verified and synced, the folder too: a name means a whole slot.
 - `current` changes by one renameat2(EXCHANGE) with `previous`, then the folder is synced: after a power cut it names the
   old slot or the new one. Where the file system cannot exchange, a temporary symlink is renamed over it.
+- A slot loses its name, durably, before its files are deleted. What an earlier life did and did not sync is synced again.
 - Only admitted bundles come in, and only names that the manifest lists are ever opened.
 """
 
@@ -42,7 +43,9 @@ class SlotDirs:
     def __init__(self, root: Path, fetch: Fetch, check_signature: CheckSignature, margin_bytes: int) -> None:
         self._root, self._fetch, self._check_signature, self._margin_bytes = root, fetch, check_signature, margin_bytes
         self._staging = root / ".staging"
-        self._staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._staging.is_dir():
+            self._staging.mkdir(parents=True, mode=0o700)
+            fsync_folder(root.parent)
 
     # -- staging
 
@@ -81,6 +84,7 @@ class SlotDirs:
     def seal(self, digest: str) -> None:
         """Raises TrustError BUNDLE_MEMBER_DIGEST or BUNDLE_MODEL_SIGNATURE, and clears what was staged; twice is once."""
         if self.path(digest).is_dir():
+            fsync_folder(self._root)
             return
         folder = self._staging / digest
         try:
@@ -143,9 +147,10 @@ class SlotDirs:
 
     def activate(self, digest: str) -> None:
         """Raises LocalFaultError SETUP_STATE_DISK; then `current` names what it named."""
-        if self.current() != digest:
-            with self._writing("activating"):
+        with self._writing("activating"):
+            if self.current() != digest:
                 self._switch_to(digest)
+            fsync_folder(self._root)
 
     def _switch_to(self, digest: str) -> None:
         current = self._root / "current"
@@ -159,7 +164,6 @@ class SlotDirs:
                 old = self.current()
                 self._link("current", digest)
                 self._link("previous", old)
-        fsync_folder(self._root)
 
     def _link(self, name: str, digest: str) -> None:
         temporary = self._root / f".{name}.tmp"
@@ -172,11 +176,12 @@ class SlotDirs:
         with self._writing("tidying"):
             for path in self._slots():
                 if path.name not in keep:
-                    # first out of sight, so that a half deleted slot never carries a slot's name
                     os.rename(path, self._staging / f"{path.name}.old")
-            for path in self._staging.iterdir():
-                if path.name not in keep:
-                    shutil.rmtree(path)
+            doomed = [path for path in self._staging.iterdir() if path.name not in keep]
+            if doomed:  # out of sight for good, so that a half deleted slot never carries a slot's name
+                fsync_folder(self._root)
+            for path in doomed:
+                shutil.rmtree(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:

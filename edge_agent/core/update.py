@@ -159,6 +159,9 @@ MAX_ATTEMPTS: dict[State, int] = {
     _S.STAGED: 5, _S.BUILDING_ENGINE: 3, _S.SHADOWING: 8, _S.ACTIVATING: 3, _S.PROBATION: 5,
 }
 
+# Starts in a row that were cut off before the agent had tidied up; then the confirmed model is taken for the reason.
+MAX_STARTS = 8
+
 TRANSITIONS: dict[tuple[State, On], State] = {
     # state               what happens          next state
     (_S.OFFERED,         _O.DONE):              _S.DOWNLOADING,
@@ -215,6 +218,14 @@ def step(record: Record, event: Event) -> tuple[Record, tuple[Effect, ...]]:
     if on is On.BARRED:
         return _note_barred(record, event)
     return _stay(record, event) if to is record.state else _move(record, event, on, to)
+
+
+def gives_up(record: Record) -> Revert | None:
+    """A confirmed model that takes the machine down at each start is given up, as an open circuit would give it up."""
+    starts = record.attempts_in(record.state)
+    if not record.terminal or starts < MAX_STARTS:
+        return None
+    return Revert("BUNDLE_SELF_TEST", f"{starts} starts in a row were cut off")
 
 
 def meaning(record: Record, event: Event) -> On:
@@ -287,7 +298,9 @@ def _note_barred(record: Record, event: Event) -> tuple[Record, tuple[Effect, ..
 
 
 def _stay(record: Record, event: Event) -> tuple[Record, tuple[Effect, ...]]:
-    """Same state; only a newer assignment of the same execution changes something: activate, and the deadlines."""
+    """Same state. A newer assignment of the same execution may say activate, and other deadlines; who has tidied up has started."""
+    if record.terminal and isinstance(event, Done):
+        return replace(record, attempts=()), ()
     same = isinstance(event, Ordered) and (event.order.execution, event.order.fence) == (record.execution, record.fence)
     if record.terminal or record.local or not isinstance(event, Ordered) or not same:
         return record, ()

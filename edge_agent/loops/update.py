@@ -19,7 +19,7 @@ from edge_agent.adapters.blobs import StoppedError
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.floors import with_epoch
 from edge_agent.core.record import Record
-from edge_agent.core.update import Done, Event, Fault, Note, Ordered, Refused, Report, Revert, Run, Start, Tick, step
+from edge_agent.core.update import WORK, Done, Event, Fault, Note, Ordered, Refused, Report, Revert, Run, Start, Tick, gives_up, step
 from edge_agent.loops.exchange import Exchange
 from edge_agent.loops.works import Works
 from edge_agent.ports import Draft, Store
@@ -30,7 +30,12 @@ PASS_S = 2.0  # a pass takes place at least this often: deadlines and the watchd
 TIDY_TRIES = 3  # failures of the incumbent at start before it is given up
 DETAIL_CHARACTERS = 500  # of a report
 NOT_ITS_FAULT = ("SETUP_STATE_DISK",)  # no reason to give an incumbent up
+STUCK_S = 300.0  # a work that no deadline bounds (a roll back, tidying) and that takes longer hangs: a new life does it again
 _Key = tuple[str, int, str, State]
+
+
+class StuckError(RuntimeError):
+    """A work hangs that nothing else ends."""
 
 
 class UpdateLoop:
@@ -43,16 +48,19 @@ class UpdateLoop:
         *,
         share: Callable[[], float],
         stamp: Callable[[], dict[str, Any]],
+        stuck_s: float = STUCK_S,
     ) -> None:
         """`share` is uniform in [0, 1); `stamp` gives boot_id, mono_ms and utc of now, for reports."""
         self._store, self._works, self._exchange, self._clock = store, works, exchange, clock
-        self._share, self._stamp = share, stamp
+        self._share, self._stamp, self._stuck_s = share, stamp, stuck_s
         self.record = store.record()
         self._log = Log("update")
         self._backoff = Backoff()
         self._task: asyncio.Task[Event | None] | None = None
         self._working: _Key | None = None  # what the task works on
         self._finished: _Key | None = None  # the work of this key is done or waits for an order
+        self._counted: _Key | None = None  # the attempt of this key was counted at start
+        self._began_mono_s = 0.0
         self._failures, self._not_before = 0, 0.0
         self._revert: Revert | None = None
         self._unsaved = ""  # why the record could not be saved, "" once it could
@@ -60,12 +68,22 @@ class UpdateLoop:
 
     async def restore(self) -> None:
         """Bring the live model back, before anything else. What fails here is answered by the table, not by a crash."""
+        with contextlib.suppress(LocalFaultError):  # on a full disk the model answers all the same
+            self._count_start()
         try:
             await self._works.restore(self.record)
         except SkerryError as failed:
             self._log.alarm("restore_failed", bundle_digest=self.record.live, code=failed.code, detail=str(failed))
             if isinstance(failed, TrustError):
                 self._give_up(failed)
+
+    def _count_start(self) -> None:
+        """First of all: a model that takes the machine down while it loads must not do so for ever."""
+        if (given_up := gives_up(self.record)) is not None:
+            self._go_back(given_up)
+        if self.record.live and (self.record.terminal or self.record.state is State.PROBATION):
+            self._apply(Start())
+            self._counted = self._key()
 
     def _give_up(self, failed: SkerryError) -> None:
         """The live model cannot run any more: in probation that is a refusal, later a local roll back."""
@@ -87,6 +105,7 @@ class UpdateLoop:
     async def _pass(self) -> None:
         self._exchange.update_wanted.clear()
         await self._collect()
+        self._check_progress()
         self._take_events()
         if self._task and self._working != self._key():
             await self._end_task()
@@ -100,6 +119,13 @@ class UpdateLoop:
             self._log.alarm("record_not_saved", code=unsaved.code, detail=str(unsaved), remedy=unsaved.remedy)
         self._unsaved = unsaved.code
         await self._clock.wait(self._exchange.update_wanted, PASS_S)
+
+    def _check_progress(self) -> None:
+        """Raises StuckError, which ends the process; the supervisor starts the next life."""
+        endless = self.record.terminal or self.record.state is State.ROLLING_BACK
+        if self._task is not None and endless and self._clock.mono() - self._began_mono_s > self._stuck_s:
+            self._works.stopping.set()  # a thread that hears it does not hold up the end
+            raise StuckError(f"the work of {self.record.state.value} has hung for {self._stuck_s} s")
 
     def _key(self) -> _Key:
         return (self.record.execution, self.record.fence, self.record.kind, self.record.state)
@@ -199,13 +225,20 @@ class UpdateLoop:
         return self._task is None and self._finished != self._key() and self._clock.mono() >= self._not_before
 
     def _begin(self) -> None:
-        for effect in self._apply(Start()):
+        for effect in self._start():
             self._works.stopping.clear()
-            self._working = self._key()
+            self._working, self._began_mono_s = self._key(), self._clock.mono()
             self._task = asyncio.ensure_future(self._outcome(effect, self.record))
             self._task.add_done_callback(lambda _: self._exchange.update_wanted.set())
         if self._task is None:  # attempts used up: the table moved on, and the next pass goes with it
             self._exchange.update_wanted.set()
+
+    def _start(self) -> tuple[Run, ...]:
+        """Tidying is tried until it is done: there only starts of the agent count."""
+        if self.record.terminal or self._counted == self._key():
+            self._counted = None
+            return (Run(WORK[self.record.state]),)
+        return self._apply(Start())
 
     async def _outcome(self, effect: Run, record: Record) -> Event | None:
         try:

@@ -10,7 +10,7 @@ import copy
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from contracts.assignment import Assignment
 from contracts.errors import SkerryError, error
@@ -18,34 +18,15 @@ from contracts.manifest import Manifest
 from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.core.admission import Here, ImageTarget
 from edge_agent.core.orders import Order
-from edge_agent.core.record import Record
 from edge_agent.loops import health
 from edge_agent.loops.exchange import Exchange
-from edge_agent.loops.update import UpdateLoop
+from edge_agent.loops.update import STUCK_S, UpdateLoop
 from edge_agent.loops.works import Works
-from edge_agent.ports import Draft, WorkerDeath
+from edge_agent.ports import Slots, Trust, WorkerDeath
 from processing.latency import bucket, empty
-from program.clock import SystemClock
+from program.clock import Clock, SystemClock
 from tests.simulators.bundle_bytes import PROFILE, BundleBytes
 from tests.simulators.slots import SimSlots
-
-
-class PowerCut(BaseException):
-    """Not an Exception: nothing in the agent may swallow it."""
-
-
-class CutDb(AgentDb):
-    """The real agent.db, with the power cut before or after the n-th write of the record."""
-
-    cut_at, cut_before, writes = 0, False, 0
-
-    def save(self, record: Record, reports: Sequence[Draft] = ()) -> None:
-        self.writes += 1
-        if self.writes == self.cut_at and self.cut_before:
-            raise PowerCut
-        super().save(record, reports)
-        if self.writes == self.cut_at:
-            raise PowerCut
 
 
 class SimTrust:
@@ -141,27 +122,42 @@ class Disk:
         return other
 
 
-class Device:
-    """One life of the agent on a disk. `cut_at`: the write of the record at which the power goes (0 = never)."""
+class World(Protocol):
+    """What a device stands on: a `Disk`, or a real folder (device_process.py)."""
 
-    def __init__(self, disk: Disk, cut_at: int = 0, cut_before: bool = False) -> None:
-        self.disk, self.exchange = disk, Exchange()
-        self.db = CutDb(disk.path)
-        self.db.cut_at, self.db.cut_before = cut_at, cut_before
+    path: Path
+    load_faults: dict[str, SkerryError]
+    us: float
+    not_finite: int
+
+    @property
+    def slots(self) -> Slots: ...
+
+    @property
+    def trust(self) -> Trust: ...
+
+
+class Device:
+    """One life of the agent on a disk."""
+
+    def __init__(
+        self, disk: World, *, db: type[AgentDb] = AgentDb, works: type[Works] = Works, clock: Clock | None = None, stuck_s: float = STUCK_S
+    ) -> None:
+        self.disk, self.exchange, self.clock = disk, Exchange(), clock or SystemClock()
+        self.db = db(disk.path)
         self.workers = SimWorkers(disk.load_faults)
         self.pipeline = SimPipeline(self.workers, disk.us, disk.not_finite)
-        clock = SystemClock()
-        self.works = Works(
+        self.works = works(
             store=self.db, slots=disk.slots, trust=disk.trust, workers=self.workers, pipeline=self.pipeline, here=self._here,
-            know_schema=lambda schema: None, exchange=self.exchange, clock=clock,
+            know_schema=lambda schema: None, exchange=self.exchange, clock=self.clock,
         )  # fmt: skip
-        self.update = UpdateLoop(self.db, self.works, self.exchange, clock, share=lambda: 0.0, stamp=dict)
+        self.update = UpdateLoop(self.db, self.works, self.exchange, self.clock, share=lambda: 0.0, stamp=dict, stuck_s=stuck_s)
 
     async def _here(self) -> Here:
         return Here(PROFILE, {"onnxruntime": "1.23"}, "0.1.0")
 
     async def live(self, until: Callable[[Device], bool], order: Order | None = None, limit_s: float = 10.0) -> None:
-        """Start, take the order, run until the condition holds. Raises PowerCut; AssertionError at the time limit."""
+        """Start, take the order, run until the condition holds. Raises TimeoutError at the limit, and what ends a loop."""
         self.exchange.order = order or self.exchange.order
         stop = asyncio.Event()
         tasks = [

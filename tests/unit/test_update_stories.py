@@ -1,6 +1,6 @@
-"""The power goes at each write of the record, before and after it; and in each state something fails. As data.
+"""Updates told as stories, over slots in memory: what fails in which state, what the incumbent does meanwhile.
 
-Whatever happens: after the restart the live model is the old one or the new one, whole; each transition is reported once.
+Each state against each kind of failure, on real files and in processes that die: tests/integration/test_crash_matrix.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.core.orders import Order
 from edge_agent.ports import WorkerDeath
 from tests.simulators.bundle_bytes import make_bundle
-from tests.simulators.device import Device, Disk, PowerCut, order_for, settled
+from tests.simulators.device import Device, Disk, order_for, settled
 
 V1, V2 = make_bundle(1), make_bundle(2)
-CUTS = [(n, before) for n in range(1, 40) for before in (True, False)]
 GOOD = ["OFFERED", "DOWNLOADING", "STAGED", "BUILDING_ENGINE", "ACTIVATING", "PROBATION", "CONFIRMED"]
 
 
@@ -49,46 +48,8 @@ def reported(disk: Disk, execution: str) -> list[tuple[str, str]]:
     return [(one.body["state"], one.body["code"]) for one in reports]
 
 
-def survive(disk: Disk, order: Order, cut_at: int, cut_before: bool) -> int:
-    """Live through one power cut, then to the end; how often the power went."""
-    cuts = 0
-    for cut in (cut_at, 0):
-        device = Device(disk, cut, cut_before)
-        assert device.update.record.live in ("", V1.digest, V2.digest)
-        try:
-            asyncio.run(device.live(settled_after(order), order))
-        except PowerCut:
-            cuts += 1
-    return cuts
-
-
 def settled_after(order: Order) -> Callable[[Device], bool]:
     return lambda device: settled(device) and device.update.record.execution == order.execution
-
-
-def test_a_good_update_survives_a_power_cut_at_every_write(first: Disk, tmp_path: Path) -> None:
-    cut = 0
-    for cut_at, cut_before in CUTS:
-        disk = first.copy(tmp_path / f"{cut_at}{cut_before}")
-        cuts = survive(disk, order_for(V2, 2), cut_at, cut_before)
-        assert disk.slots.current() == V2.digest
-        assert reported(disk, "c2/d/1") == [(state, "") for state in GOOD]
-        cut += cuts
-        if not cuts:
-            break
-    assert cut >= 2 * (2 * len(GOOD) - 1)
-
-
-def test_a_bad_update_rolls_back_through_a_power_cut_at_every_write(first: Disk, tmp_path: Path) -> None:
-    for cut_at, cut_before in CUTS:
-        disk = first.copy(tmp_path / f"{cut_at}{cut_before}")
-        disk.not_finite = 1
-        cuts = survive(disk, order_for(V2, 2), cut_at, cut_before)
-        assert disk.slots.current() == V1.digest
-        assert reported(disk, "c2/d/1")[-2:] == [("ROLLING_BACK", "WORKER_NOT_FINITE"), ("REVERTED", "WORKER_NOT_FINITE")]
-        if not cuts:
-            break
-    assert cut_at > len(GOOD)
 
 
 FAULTS = [
