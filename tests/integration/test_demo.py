@@ -160,7 +160,7 @@ def test_the_picture_shows_devices_campaigns_and_kills(record: Record) -> None:
     assert loaded.console == ()
     for words in (*AGENTS, "first-model", "second-model", "worker of agent-1 killed", "agent-2 killed", "broker killed, back in"):
         assert f"{words}" in loaded.dom, words
-    assert set(re.findall(r">(v\d) [0-9a-f]{8}</text>", loaded.dom)) >= {"v1", "v2"}
+    assert set(re.findall(r">(v\d) +[0-9a-f]{8}</text>", loaded.dom)) >= {"v1", "v2"}
 
 
 def test_what_a_person_saw_is_the_record(told: tuple[Record, str]) -> None:
