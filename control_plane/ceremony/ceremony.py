@@ -66,6 +66,19 @@ def add_profile(site: Site, profile: str, now: datetime) -> None:
         _publish(site, repository.versions(), changed, now)
 
 
+def add_service(site: Site, name: str, now: datetime) -> None:
+    """A certificate for one more instance, svc-<role>-<n>: two processes with one certificate evict each other. Again, it renews it."""
+    authority = certificates.Identity.from_pem(site.read("public/service-ca.crt"), site.read("offline/service-ca.key"))
+    _make_service(site, name, authority, now)
+
+
+def _make_service(site: Site, name: str, authority: certificates.Identity, now: datetime) -> None:
+    role = name.split("-")[1]
+    leaf = certificates.service(authority, name, now)
+    site.write(f"{role}/keys/{name}.key", leaf.key_pem)
+    site.write(f"{role}/keys/{name}.crt", leaf.certificate_pem + authority.certificate_pem, PUBLIC)
+
+
 def _make_certificates(site: Site, host: str, now: datetime) -> None:
     root = certificates.root_authority(now)
     device_ca = certificates.intermediate(root, "Skerry device CA", certificates.CLIENT, now)
@@ -81,10 +94,8 @@ def _make_certificates(site: Site, host: str, now: datetime) -> None:
         leaf = certificates.server(server_ca, host, now)
         site.write(f"{folder}/server.key", leaf.key_pem)
         site.write(f"{folder}/server.crt", leaf.certificate_pem + server_ca.certificate_pem + root.certificate_pem, PUBLIC)
-    for role, name in SERVICES.items():
-        leaf = certificates.service(service_ca, name, now)
-        site.write(f"{role}/keys/{name}.key", leaf.key_pem)
-        site.write(f"{role}/keys/{name}.crt", leaf.certificate_pem + service_ca.certificate_pem, PUBLIC)
+    for name in SERVICES.values():
+        _make_service(site, name, service_ca, now)
     # Two files for two listeners: a broker knows its clients by name alone, and the name of a service is worth more than a device's.
     site.write("broker/devices-ca.crt", device_ca.certificate_pem + root.certificate_pem, PUBLIC)
     site.write("broker/services-ca.crt", service_ca.certificate_pem, PUBLIC)

@@ -1,4 +1,4 @@
-"""`skerry-ceremony init|rotate-root|add-profile|status`: run by people on the machine that holds the offline keys."""
+"""`skerry-ceremony init|rotate-root|add-profile|add-service|status`: run by people on the machine that holds the offline keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contracts.errors import SkerryError, error
+from contracts.ids import SERVICE_ID, SERVICE_ROLES
 from control_plane.ceremony import ceremony
 from control_plane.ceremony.layout import ROLES, Owner, Site
 from control_plane.ceremony.status import status
@@ -47,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("site", type=Path)
     add.add_argument("profile", type=_profile)
     add.set_defaults(act=_add)
+    service = acts.add_parser("add-service", help="a certificate for one more instance of a service, or a new one in place of an old one")
+    service.add_argument("site", type=Path)
+    service.add_argument("name", type=_service, metavar="svc-ROLE-N")
+    service.set_defaults(act=_add_service)
     show = acts.add_parser("status", help="when each role and certificate expires")
     show.add_argument("site", type=Path)
     show.add_argument("--json", action="store_true")
@@ -69,6 +74,11 @@ def _add(options: argparse.Namespace) -> None:
     print(f"{options.profile}: delegated")
 
 
+def _add_service(options: argparse.Namespace) -> None:
+    ceremony.add_service(_site(options.site), options.name, _now())
+    print(f"{options.name}: certificate made")
+
+
 def _status(options: argparse.Namespace) -> None:
     lines = status(_site(options.site), _now())
     if options.json:
@@ -87,6 +97,13 @@ def _site(folder: Path) -> Site:
 def _profile(text: str) -> str:
     if not _PROFILE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"not a profile name: {text}")
+    return text
+
+
+def _service(text: str) -> str:
+    named = SERVICE_ID.fullmatch(text)
+    if named is None or named["role"] not in SERVICE_ROLES:
+        raise argparse.ArgumentTypeError(f"expected svc-ROLE-N, where ROLE is one of {', '.join(SERVICE_ROLES)}")
     return text
 
 

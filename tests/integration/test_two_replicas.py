@@ -19,7 +19,7 @@ import urllib3
 from contracts.operator import CampaignView, EventView
 from contracts.reports import ReportAnswer, ReportBatch
 from control_plane.adapters.director import DirectorFiles
-from control_plane.ceremony import certificates
+from control_plane.ceremony import ceremony, certificates
 from control_plane.ceremony.certificates import Identity
 from control_plane.store import campaigns
 from tests.integration.control_process import ControlProcess, Http, ScriptedDevice, check_refused, decided_after_s
@@ -38,14 +38,12 @@ FILES = ("timestamp.json", "snapshot.json", "targets.json", "assignment.json")
 def another(first: ControlProcess, folder: Path) -> ControlProcess:
     """A second replica of the site: the first one's database and blobs, everything else its own."""
     keys, site, now = folder / "keys", first.site, datetime.now(timezone.utc)
+    ceremony.add_service(site, "svc-control-2", now)
     shutil.copytree(site.folder / "control/keys", keys)
     server_ca = Identity.from_pem(site.read("public/server-ca.crt"), site.read("offline/server-ca.key"))
-    service_ca = Identity.from_pem(site.read("public/service-ca.crt"), site.read("offline/service-ca.key"))
-    server, service = certificates.server(server_ca, "localhost", now), certificates.service(service_ca, "svc-control-2", now)
+    server = certificates.server(server_ca, "localhost", now)
     (keys / "server.key").write_bytes(server.key_pem)
     (keys / "server.crt").write_bytes(server.certificate_pem + server_ca.certificate_pem + site.read("public/site-ca.crt"))
-    (keys / "svc-control-2.key").write_bytes(service.key_pem)
-    (keys / "svc-control-2.crt").write_bytes(service.certificate_pem + service_ca.certificate_pem)
     state = first.folder / "state"
     return ControlProcess(folder, site, keys_dir=keys, database=f"sqlite:///{state / 'skerry.db'}", blob_dir=state / "blobs")
 

@@ -119,6 +119,19 @@ def test_a_services_certificate_names_its_instance_and_its_role(site: Site, role
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [service_urn(role)]
 
 
+def test_another_instance_gets_a_certificate_of_its_own_from_the_same_authority(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    ceremony.make_site(site, PROFILES, "localhost", NOW)
+    ceremony.add_service(site, "svc-ingest-2", NOW)
+    first, second = (certificates(site.folder / f"ingest/keys/svc-ingest-{number}.crt") for number in (1, 2))
+    assert second[0].subject.rfc4514_string() == "CN=svc-ingest-2"
+    assert (second[0].issuer, second[1:]) == (first[0].issuer, first[1:])
+    key = site.folder / "ingest/keys/svc-ingest-2.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    ceremony.add_service(site, "svc-ingest-2", NOW + timedelta(days=200))
+    assert certificates(key.with_suffix(".crt"))[0].not_valid_after_utc > second[0].not_valid_after_utc, "again, it is renewed"
+
+
 def test_status_tells_what_is_past_half_its_life(site: Site) -> None:
     assert not any(line.renew for line in status(site, NOW))
     due = {line.name for line in status(site, NOW + timedelta(days=16)) if line.renew}
@@ -157,6 +170,8 @@ def test_the_program_makes_a_site_and_tells_its_state(tmp_path: Path) -> None:
 
     folder = str(tmp_path / "site")
     assert call("init", folder, "--profiles", "x86-cpu-avx2").returncode == 0
+    assert call("add-service", folder, "svc-control-2").returncode == 0
+    assert "expected svc-ROLE-N" in call("add-service", folder, "svc-broker-1").stderr
     assert "image timestamp" in {line["name"] for line in json.loads(call("status", folder, "--json").stdout)}
     again = call("init", folder, "--profiles", "x86-cpu-avx2")
     assert (again.returncode, "SETUP_SITE_EXISTS" in again.stderr) == (1, True)
