@@ -25,6 +25,7 @@ KILLS = 3  # of each program
 ON, OFF = ("agent-1", "agent-2"), "agent-3"
 ON_A_DEVICE = ("agent", "worker", "pipeline", "broker")  # a broker is busy with the batches of one of them
 IN_THE_CLOUD = ("ingest", "control")
+LONGEST_BUILD_DELAY_S = 0.3  # a build takes 0.7 s on a quiet machine: it must still be under way when it is killed
 LONGEST_DELAY_S = 0.4
 MIN_ROWS = 1_000
 VERSION = 1
@@ -53,7 +54,7 @@ def drawn(seed: int) -> Plan:
     draw.shuffle(programs)
     devices = {"worker": (of_workers,), **dict.fromkeys(IN_THE_CLOUD, ("",))}
     kills = [Kill(program, draw.choice(devices.get(program, ON)), draw.uniform(0, LONGEST_DELAY_S)) for program in programs]
-    return Plan(seed, tuple(draw.uniform(0, 1) for _ in range(KILLS)), tuple(kills))
+    return Plan(seed, tuple(draw.uniform(0, LONGEST_BUILD_DELAY_S) for _ in range(KILLS)), tuple(kills))
 
 
 @dataclass
