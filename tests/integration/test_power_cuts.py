@@ -28,7 +28,7 @@ from tests.simulators.syscalls import Call
 from tests.simulators.torn_disk import TornDisk, Tree, read_tree
 
 SEED = 20261126
-TREES_A_CUT = 24  # all there are, when they are no more
+TREES_A_CUT = 64  # all there are, when they are no more
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,14 @@ def test_whatever_a_power_cut_leaves_one_whole_model_answers_and_every_promise_h
     calls = recorded_lives.calls()
     promises = Promises.of(calls, state, promised)
     tried: dict[str, Found] = {}
-    instant = 0
+    instant = exhausted = 0
     for instant, cut in enumerate(cuts(disk, calls)):
+        exhausted += disk.fates() <= TREES_A_CUT
         for tree in disk.trees(TREES_A_CUT, random.Random(f"{SEED} {story} {instant}")):
             if (digest := tree.digest()) not in tried:
                 tried[digest] = start(tree, ram / "tree")
             check_start(tried[digest], cut, promises, models)
     assert disk.now() == read_tree(state), "the recording is not what happened"
     record_property("instants of a power cut", instant + 1)
+    record_property("instants of a power cut, every tree tried", exhausted)
     record_property("starts on what a power cut left", len(tried))

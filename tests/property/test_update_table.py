@@ -1,7 +1,12 @@
-"""Whatever happens in whatever order: the promises of the update table, against a world of two slots and a disk."""
+"""Whatever happens in whatever order: the promises of the update table, against a world of slots and the real agent.db.
+
+A crash may come before and after each effect, and between two; then the agent starts from what agent.db says, and one whole slot boots.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from hypothesis import settings
@@ -9,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from contracts.states import TERMINAL, State
+from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.core.orders import Order
-from edge_agent.core.record import Record, from_json, to_json
+from edge_agent.core.record import from_json, to_json
 from edge_agent.core.update import (
     MAX_ATTEMPTS,
     TRANSITIONS,
@@ -27,8 +33,10 @@ from edge_agent.core.update import (
     Start,
     Tick,
     Work,
+    gives_up,
     step,
 )
+from edge_agent.ports import Draft
 
 DIGESTS = [letter * 64 for letter in "abc"]
 BEFORE_ACTIVATING = {State.OFFERED, State.DOWNLOADING, State.STAGED, State.BUILDING_ENGINE, State.SHADOWING}
@@ -53,7 +61,11 @@ class Device(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.record = Record()
+        self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self.db = AgentDb(Path(self._folder.name) / "agent.db")
+        self.record = self.db.record()
+        self.whole: set[str] = set()  # slots that have their name
+        self.told: dict[str, list[State]] = {}  # execution -> its transitions, in order
         self.order: Order | None = None
         self.fence = 0
         self.current = ""  # what the slot folder's link names
@@ -61,14 +73,32 @@ class Device(RuleBasedStateMachine):
         self.ended: dict[tuple[str, str], State] = {}  # (execution, kind) -> terminal state
         self.condemned: dict[str, int] = {}
 
+    def teardown(self) -> None:
+        self.db.close()
+        self._folder.cleanup()
+
     def feed(self, event: Event) -> tuple[Any, ...]:
         record, effects = step(self.record, event)
-        self.record = from_json(to_json(record))
-        assert self.record == record
-        for effect in effects:
-            if isinstance(effect, Report):
-                self.reported(effect)
+        assert from_json(to_json(record)) == record
+        reports = [effect for effect in effects if isinstance(effect, Report)]
+        self.db.save(record, [Draft(report.execution, {"state": report.state.value}) for report in reports])
+        self.record = record
+        for report in reports:
+            self.told.setdefault(report.execution, []).append(report.state)
+            self.reported(report)
         return effects
+
+    def crash(self) -> None:
+        """The process is gone; the next one starts from what is on the disk, counts its start and loads the live model."""
+        self.db.close()
+        self.db = AgentDb(Path(self._folder.name) / "agent.db")
+        assert self.db.record() == self.record
+        self.record = self.db.record()
+        if (given_up := gives_up(self.record)) is not None:
+            self.give_up(given_up)
+        if self.record.live and (self.record.terminal or self.record.state is State.PROBATION):
+            self.feed(Start())
+        assert not self.record.live or self.record.live in self.whole, "nothing whole to boot"
 
     def reported(self, report: Report) -> None:
         key = (report.execution, "local" if report.local else "ordered")
@@ -84,17 +114,33 @@ class Device(RuleBasedStateMachine):
         """What the work does to the world; it may be cut off after that."""
         if work in (Work.PROVE, Work.SHADOW, Work.ACTIVATE, Work.PROBE):
             assert self.condemned.get(self.record.target, -1) < self.record.fence, "a bad digest was run under an old fence"
-        if work is Work.ACTIVATE:
+        if work is Work.SEAL:
+            self.whole.add(self.record.target)
+        elif work is Work.ACTIVATE:
             self.current = self.record.target
         elif work is Work.ROLL_BACK:
             self.current = self.record.previous
         elif work is Work.TIDY:
             self.current = self.record.live
+            self.whole &= self.record.kept | {self.current}
 
-    @rule(digest=st.sampled_from(DIGESTS), kind=st.sampled_from(["install", "rollback"]), activate=st.booleans())
-    def a_new_order(self, digest: str, kind: str, activate: bool) -> None:
+    def give_up(self, revert: Revert) -> None:
+        before = self.record
+        gone = tuple((digest, "BUNDLE_MEMBER_DIGEST") for digest in before.history if digest not in self.whole)
+        self.feed(Revert(revert.code, revert.detail, barred=gone))
+        if self.record.state is State.ROLLING_BACK:
+            self.condemned[before.confirmed] = before.fence
+
+    @rule(
+        digest=st.sampled_from(DIGESTS),
+        kind=st.sampled_from(["install", "rollback"]),
+        activate=st.booleans(),
+        bounded=st.sets(st.sampled_from(sorted(BEFORE_ACTIVATING | {State.ACTIVATING, State.PROBATION}))),
+    )
+    def a_new_order(self, digest: str, kind: str, activate: bool, bounded: set[State]) -> None:
         self.fence += 1
-        self.order = Order(self.fence, kind, f"c{self.fence}/d/1", self.fence, "p", digest, 9, activate=activate)
+        deadlines = tuple((state.value, 1000.0) for state in sorted(bounded))
+        self.order = Order(self.fence, kind, f"c{self.fence}/d/1", self.fence, "p", digest, 9, activate=activate, deadlines=deadlines)
         self.feed(Ordered(self.order))
 
     @precondition(lambda self: self.order is not None)
@@ -116,14 +162,27 @@ class Device(RuleBasedStateMachine):
     def no_order(self, kind: str, generation: int) -> None:
         self.feed(Ordered(Order(generation, kind)))
 
-    @rule(cut=st.booleans())
-    def work(self, cut: bool) -> None:
-        """Begin the state's work; with `cut` the power goes after it, before its outcome is known."""
-        for effect in self.feed(Start()):
-            if isinstance(effect, Run):
+    @rule(crash=st.sampled_from(["", "", "before", "after"]))
+    def work(self, crash: str) -> None:
+        """Begin the state's work; a crash comes before its effect, or after it and before its outcome is known."""
+        for effect in () if self.record.terminal else self.feed(Start()):
+            if isinstance(effect, Run) and crash != "before":
                 self.run(effect.work)
-                if not cut:
-                    self.feed(Done())
+        if self.record.terminal and crash != "before":
+            self.run(Work.TIDY)
+        if crash:
+            self.crash()
+        elif self.record.terminal or self.record.attempts_in(self.record.state):
+            self.feed(Done())
+
+    @rule()
+    def all_goes_well_for_a_while(self) -> None:
+        for _ in range(7):
+            self.work("")
+
+    @rule()
+    def a_crash_at_rest(self) -> None:
+        self.crash()
 
     @precondition(lambda self: not self.record.terminal)
     @rule(local=st.booleans())
@@ -134,17 +193,19 @@ class Device(RuleBasedStateMachine):
             if state is not State.ROLLING_BACK and (not local or state in (State.ACTIVATING, State.PROBATION)):
                 self.condemned[target] = fence
 
-    @rule()
-    def a_tick_long_after(self) -> None:
-        self.feed(Tick(1e12))
+    @rule(utc_s=st.sampled_from([999.0, 1000.0]))
+    def a_tick(self, utc_s: float) -> None:
+        before = self.record
+        self.feed(Tick(utc_s))
+        late = before.deadline() is not None and utc_s >= 1000.0
+        assert late or self.record == before
+        if late and before.state in (State.ACTIVATING, State.PROBATION):
+            self.condemned[before.target] = before.fence
 
     @precondition(lambda self: self.record.terminal)
     @rule()
-    def the_incumbent_is_given_up(self) -> None:
-        before = self.record
-        self.feed(Revert("WORKER_CIRCUIT_OPEN"))
-        if self.record.state is State.ROLLING_BACK:
-            self.condemned[before.confirmed] = before.fence
+    def the_circuit_opens(self) -> None:
+        self.give_up(Revert("WORKER_CIRCUIT_OPEN"))
 
     @invariant()
     def the_live_model_was_confirmed_here_or_is_on_probation(self) -> None:
@@ -152,6 +213,19 @@ class Device(RuleBasedStateMachine):
         if record.state is not State.PROBATION:
             assert record.live in self.ever_confirmed | {""}
         assert set(record.history) <= self.ever_confirmed
+
+    @invariant()
+    def one_whole_slot_boots(self) -> None:
+        assert not self.record.live or self.record.live in self.whole
+        assert not self.current or self.current in self.whole
+
+    @invariant()
+    def reports_are_dense_and_none_is_lost(self) -> None:
+        stored: dict[str, list[State]] = {}
+        for one in self.db.pending(1000):
+            stored.setdefault(one.execution, []).append(State(one.body["state"]))
+            assert one.seq == len(stored[one.execution])
+        assert stored == self.told
 
     @invariant()
     def one_of_old_and_new_is_in_the_slot(self) -> None:
@@ -178,4 +252,4 @@ class Device(RuleBasedStateMachine):
 
 
 TestDevice = Device.TestCase
-TestDevice.settings = settings(max_examples=60, stateful_step_count=40)
+TestDevice.settings = settings(max_examples=120, stateful_step_count=40)

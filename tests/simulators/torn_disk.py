@@ -174,17 +174,22 @@ class TornDisk:
 
     def trees(self, limit: int, chance: random.Random) -> Iterator[Tree]:
         """Every tree that may be left; where more than `limit` fates are possible, the telling ones and a random sample."""
-        changes = [change for file in self._files(self._top, set()) for change in file.pending]
-        widths = [4 if change.data else 2 for change in changes] + [2] * len(self._namings)
-        seen = set()
-        for fates in fates_of(widths, limit, chance):
+        changes, seen = self._changes(), set()
+        for fates in fates_of(self._widths(), limit, chance):
             tree = self._tree(dict(zip(changes, fates)), fates[len(changes) :])
             if (digest := tree.digest()) not in seen:
                 seen.add(digest)
                 yield tree
 
-    def unsynced(self) -> int:
-        return len(self._namings) + sum(len(file.pending) for file in self._files(self._top, set()))
+    def fates(self) -> int:
+        """How many there are; 1: everything is synced."""
+        return math.prod(self._widths())
+
+    def _changes(self) -> list[Change]:
+        return [change for file in self._files(self._top, set()) for change in file.pending]
+
+    def _widths(self) -> list[int]:
+        return [4 if change.data else 2 for change in self._changes()] + [2] * len(self._namings)
 
     def _tree(self, changes: dict[Change, int], named: Sequence[int]) -> Tree:
         entries: Names = {}
