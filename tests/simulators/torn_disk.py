@@ -217,8 +217,9 @@ def fates_of(widths: Sequence[int], limit: int, chance: random.Random) -> Iterat
     if math.prod(widths) <= limit:
         yield from itertools.product(*map(range, widths))
         return
-    yield from itertools.islice(_telling(widths), limit // 2)
-    for _ in range(limit - limit // 2):
+    telling = list(itertools.islice(_telling(widths), limit // 2))
+    yield from telling
+    for _ in range(limit - len(telling)):
         yield tuple(chance.randrange(width) for width in widths)
 
 
