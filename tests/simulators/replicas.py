@@ -38,7 +38,9 @@ from tests.simulators.bundle_bytes import PROFILE, make_bundle
 from tests.simulators.clock import SimulatedClock
 
 LIFE_S = 86_400.0
-_COMPILED: dict[Any, Any] = {}  # statements; a new engine for every replica would compile them all again, which takes longest
+# Compiled statements, which are kept by dialect: a new engine for every replica would compile them all again, which takes longest.
+_COMPILED: dict[Any, Any] = {}
+_DIALECT: dict[str, Any] = {}
 DATABASE, KEY = "skerry.db", "director.pem"
 
 
@@ -52,6 +54,7 @@ class Replica:
     def __init__(self, folder: Path, clock: SimulatedClock, life_s: float = LIFE_S) -> None:
         engine = make_engine(f"sqlite:///{folder / DATABASE}")
         engine.update_execution_options(compiled_cache=_COMPILED)
+        engine.dialect = _DIALECT.setdefault("sqlite", engine.dialect)
         self.database = Database(engine)
         self.units = Units(self.database, clock)
         self.desired = DesiredState(self.units, Director(folder / KEY, Settings(life_s, 30, 30, 0)), clock)
