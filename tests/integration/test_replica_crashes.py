@@ -263,21 +263,33 @@ def told(site: Site, folder: Path, releases: tuple[str, ...], **how: Any) -> Sto
     return story
 
 
-def test_a_first_model_is_installed_wherever_a_replica_dies(site: Site, folder: Path) -> None:
+def told_of(died: Died, record_property: Callable[[str, object], None]) -> None:
+    """For the summary of the run."""
+    record_property("deaths of a replica at its writes", died.writes)
+    record_property("databases that a dead replica left, from which a campaign went on", died.ends)
+
+
+def test_a_first_model_is_installed_wherever_a_replica_dies(
+    site: Site, folder: Path, record_property: Callable[[str, object], None]
+) -> None:
     """The shortest story: one device, one wave."""
     want = told(site, folder / "undisturbed", ("tiny-1",), device_count=1).end()
     assert want["campaigns"] == [("SUCCEEDED", ["PASSED"])]
     story = told(site, folder / "story", (), device_count=1)
-    assert die_at_every_write(story, story.calls("tiny-1"), folder, want).writes > 30
+    died = die_at_every_write(story, story.calls("tiny-1"), folder, want)
+    told_of(died, record_property)
+    assert died.writes > 30
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_a_campaign_ends_the_same_wherever_a_replica_dies(name: str, site: Site, folder: Path) -> None:
+def test_a_campaign_ends_the_same_wherever_a_replica_dies(
+    name: str, site: Site, folder: Path, record_property: Callable[[str, object], None]
+) -> None:
     want = told(site, folder / "undisturbed", ("tiny-1", "tiny-2"), **STORIES[name]).end()
     assert want["campaigns"][1][0] == WANTED[name]
     story = told(site, folder / "story", ("tiny-1",), **STORIES[name])
     died = die_at_every_write(story, story.calls("tiny-2"), folder, want)
-    print(f"{name}: died at {died.writes} writes, went on from {died.ends} different databases")
+    told_of(died, record_property)
     assert died.writes > 80
     versions = [sum(device == one.id for device, _ in story.fleet[0].issued.contents) for one in story.fleet]
     assert min(versions) > 3, "renewed in the middle of it"
