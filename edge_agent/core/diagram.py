@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.states import TERMINAL, State
-from edge_agent.core.update import MAX_ATTEMPTS, TRANSITIONS, WORK, On
+from edge_agent.core.update import ANY_TERMINAL, MAX_ATTEMPTS, MAX_STARTS, TRANSITIONS, WORK, On
 
 _QUIET = (On.START, On.KEEP, On.UNKNOWN)
 
@@ -13,7 +13,9 @@ def markdown() -> str:
 
 
 _INTRODUCTION = """Made from the table in `edge_agent/core/update.py` by `python -m edge_agent.core.diagram`; a test holds it current.
-The record is durable before each piece of work, and every piece of work may run twice. Events that change nothing are left out."""
+The record is durable before each piece of work, and every piece of work may run twice. Events that change nothing are left out.
+Attempts are counted before the work begins. Starts that are cut off before the agent has tidied up count as a local revert in the end.
+How each state is struck, and what follows: [power cuts](../explanation/power-cuts.md)."""
 
 
 def _edges() -> dict[tuple[State, State], list[On]]:
@@ -36,8 +38,12 @@ def _table() -> list[str]:
     lines = ["| state | work | attempts | event: next state |", "|---|---|---|---|"]
     for state, work in WORK.items():
         moves = "; ".join(f"{', '.join(on.value for on in events)}: {to.value}" for (at, to), events in _edges().items() if at is state)
-        lines.append(f"| {state.value} | {work.value} | {MAX_ATTEMPTS.get(state, '')} | {moves} |")
+        lines.append(f"| {state.value} | {work.value} | {_bound(state)} | {moves} |")
     return lines
+
+
+def _bound(state: State) -> str:
+    return f"{MAX_STARTS} starts" if state in ANY_TERMINAL else str(MAX_ATTEMPTS.get(state, ""))
 
 
 if __name__ == "__main__":

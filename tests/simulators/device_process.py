@@ -46,7 +46,7 @@ NEW = make_bundle(3, model=b"new model " * 9000)
 BUNDLES = {bundle.digest: bundle for bundle in (BASE, OLD, NEW)}
 SPEED = 20.0  # deadlines and back-off of the agent pass that much faster
 STUCK_S = 4.0  # of the agent's time
-BITE_S = 0.7  # of real time: so long the supervisor waits for a sign of life
+BITE_S = 1.0  # of real time: so long the supervisor waits for a sign of life
 LIMIT_S = 60  # of real time, for one life
 
 What = Literal["transient", "refused", "fault", "hang", "deaf", "kill", "power cut"]
