@@ -105,7 +105,11 @@ class GateView(Wire):
     metric: GateMetric
     limit: float
     verdict: Literal["waiting", "passed", "failed", "not_applicable"]
-    value: float | None = None
+    value: float | None = None  # latency_p95_vs_incumbent and its bounds: in units of the incumbent's p95
+    low: float | None = None  # bounds of the value that hold at every look; None where there is none
+    high: float | None = None
+    passes_at: float | None = None  # both bounds on the good side of it: passed
+    fails_at: float | None = None  # both bounds on the bad side of it: failed
     samples: int = 0
     reason: str = ""  # what it waits for, or why it does not apply
 

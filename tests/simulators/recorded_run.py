@@ -105,8 +105,8 @@ def _refused() -> Log:
     return [(float(second), "device_event", DEVICES[2], {"what": "device_error", "code": code, "detail": ""}) for second, code in LIES]
 
 
-def _gate(metric: str, limit: float, verdict: str, value: float | None = None, samples: int = 0, reason: str = "") -> dict[str, Any]:
-    return {"metric": metric, "limit": limit, "verdict": verdict, "value": value, "samples": samples, "reason": reason}
+def _gate(metric: str, limit: float, verdict: str, value: float | None = None, samples: int = 0, reason: str = "", **more: float) -> Any:
+    return {"metric": metric, "limit": limit, "verdict": verdict, "value": value, "samples": samples, "reason": reason, **more}
 
 
 def _view(name: str, version: int, state: str, waves: list[tuple[str, list[dict[str, Any]]]]) -> CampaignView:
@@ -120,8 +120,8 @@ def _views() -> list[CampaignView]:
     installed = _gate("install_success", 1.0, "passed", 1.0, 1)
     no_shadow = _gate("agreement", 0.1, "not_applicable", reason="no device of the wave has an incumbent")
     fast, slow = _gate("latency_p95_us", 20_000, "passed", 431.0, 160), _gate("latency_p95_us", 20_000, "failed", 27_500.0, 140)
-    disagrees = _gate("agreement", 0.1, "failed", 0.694, 152, "expected 0.950, margin 0.1")
-    ratio = _gate("latency_p95_vs_incumbent", 3.0, "failed", 19.4, 152)
+    disagrees = _gate("agreement", 0.1, "failed", 0.694, 152, low=0.56, high=0.82, passes_at=0.85, fails_at=0.92)
+    ratio = _gate("latency_p95_vs_incumbent", 3.0, "failed", 19.4, 152, low=15.2, passes_at=6.4, fails_at=7.0)
     return [
         _view("first", 1, "SUCCEEDED", [("PASSED", [installed, no_shadow])]),
         _view("second", 2, "SUCCEEDED", [("PASSED", [installed, fast]), ("PASSED", [installed, fast])]),

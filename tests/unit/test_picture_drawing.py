@@ -102,24 +102,28 @@ def test_rows_add_up_and_what_is_on_its_way_is_the_difference() -> None:
 # -- gates
 
 
-def gate(metric: str, limit: float, value: float | None, verdict: str, reason: str = "") -> GateView:
-    return GateView.model_validate({"metric": metric, "limit": limit, "value": value, "verdict": verdict, "reason": reason, "samples": 150})
+def gate(metric: str, limit: float, value: float | None, verdict: str, reason: str = "", **bounds: float) -> GateView:
+    seen = {"metric": metric, "limit": limit, "value": value, "verdict": verdict, "reason": reason, "samples": 150, **bounds}
+    return GateView.model_validate(seen)
 
 
-AGREEMENT = gate("agreement", 0.1, 0.694, "failed", "expected 0.950, margin 0.1")
+DISAGREES = gate("agreement", 0.1, 0.694, "failed", low=0.56, high=0.82, passes_at=0.85, fails_at=0.92)
+AGREES = gate("agreement", 0.1, 0.95, "passed", low=0.87, high=0.99, passes_at=0.85, fails_at=0.92)
+SLOW, FAST = gate("latency_p95_us", 20_000, 27_500, "failed"), gate("latency_p95_us", 20_000, 431, "passed")
 
 
-def test_the_limit_of_agreement_is_the_margin_below_what_packaging_measured() -> None:
-    assert gates.limit_of(AGREEMENT) == pytest.approx(0.85)
-    assert gates.limit_of(gate("latency_p95_us", 20_000, 431, "passed")) == 20_000
+def test_the_limit_of_agreement_is_what_it_is_held_against_and_not_its_margin() -> None:
+    assert (gates.limit_of(DISAGREES), gates.limit_of(AGREES)) == (0.92, 0.85)
+    assert gates.limit_of(FAST) == 20_000
+    assert gates.limit_of(gate("agreement", 0.1, 0.694, "failed", "expected 0.950, margin 0.1")) == pytest.approx(0.85)
 
 
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        (AGREEMENT, "agreement 69.4 % under 85 %"),
-        (gate("latency_p95_us", 20_000, 27_500, "failed"), "latency p95 27.5 ms over 20 ms"),
-        (gate("latency_p95_us", 20_000, 431, "passed"), "latency p95 0.431 ms within 20 ms"),
+        (DISAGREES, "agreement 69.4 % under 92 %"),
+        (SLOW, "latency p95 27.5 ms over 20 ms"),
+        (FAST, "latency p95 0.431 ms within 20 ms"),
         (gate("agreement", 0.1, None, "not_applicable", "no incumbent"), "agreement not applicable"),
     ],
 )
@@ -127,16 +131,23 @@ def test_a_gate_says_value_and_limit(view: GateView, words: str) -> None:
     assert gates.in_words(JudgedGate(1, view)) == words
 
 
-@pytest.mark.parametrize(
-    ("view", "passes"), [(AGREEMENT, False), (gate("agreement", 0.1, 0.9, "passed", AGREEMENT.reason), True),
-                         (gate("latency_p95_us", 20_000, 27_500, "failed"), False), (gate("latency_p95_us", 20_000, 431, "passed"), True)]
-)  # fmt: skip
+@pytest.mark.parametrize(("view", "passes"), [(DISAGREES, False), (AGREES, True), (SLOW, False), (FAST, True)])
 def test_the_dot_lies_on_the_tinted_side_exactly_when_the_gate_passes(view: GateView, passes: bool) -> None:
     drawing = gates.strip(view)
     good = next(part for part in drawing if part.get("class") == "good")
     dot = next(part for part in drawing if part.get("class", "").startswith("value"))
     left, width, x = (float(part.get(name) or 0) for part, name in ((good, "x"), (good, "width"), (dot, "cx")))
     assert (left <= x <= left + width) is passes
+
+
+def test_the_whisker_spans_the_bounds_and_runs_out_where_there_is_none() -> None:
+    half_open = gate("latency_p95_vs_incumbent", 3.0, 19.4, "failed", low=9.7, passes_at=6.4, fails_at=7.0)
+    whisker = next(part for part in gates.strip(half_open) if part.get("class", "").startswith("whisker"))
+    dot = next(part for part in gates.strip(half_open) if part.get("class", "").startswith("value"))
+    left, x, right = (float(part.get(name) or 0) for part, name in ((whisker, "x1"), (dot, "cx"), (whisker, "x2")))
+    assert left - 6 == pytest.approx((x - 6) / 2, abs=0.1)
+    assert right == gates.STRIP_WIDTH_PX - 6
+    assert not [part for part in gates.strip(FAST) if part.get("class", "").startswith("whisker")]
 
 
 # -- the page

@@ -1,4 +1,4 @@
-"""PURE: each gate as a strip: the value a dot, the limit a line, the side where it passes tinted; and the same in words."""
+"""PURE: each gate as a strip: the value a dot with its bounds, the limit a line, the side where it passes tinted; and the same in words."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ METRICS: dict[GateMetric, Metric] = {
     "not_finite": Metric("not finite", True, _share),
     "refused_share": Metric("refused", True, _share),
 }
+
+
 _EXPECTED = re.compile(r"expected ([0-9.]+), margin ([0-9.]+)")
 
 
@@ -43,7 +45,13 @@ def metric_of(gate: GateView) -> Metric:
 
 
 def limit_of(gate: GateView) -> float:
-    """The value at which it turns: of agreement, the limit is a margin below what packaging measured."""
+    """What the value is held against, in the value's own unit: of agreement, the limit itself is a margin below what is expected."""
+    held = gate.fails_at if gate.verdict == "failed" else gate.passes_at
+    return _limit_in_words(gate) if held is None else held
+
+
+def _limit_in_words(gate: GateView) -> float:
+    """Of a view without what it is held against: agreement says it in its reason."""
     found = _EXPECTED.search(gate.reason) if gate.metric == "agreement" else None
     return float(found[1]) - float(found[2]) if found else gate.limit
 
@@ -83,20 +91,35 @@ def _card(one: JudgedGate) -> Element:
 
 
 def strip(gate: GateView) -> Element:
-    """From zero to a little beyond the larger of value and limit."""
+    """From zero to a little beyond the largest of value and limits; the whisker is where the value is proven to lie."""
     metric, value, limit = metric_of(gate), gate.value or 0.0, limit_of(gate)
-    scale = TimeScale(0.0, max(value, limit, 1e-9) * 1.12, 6.0, STRIP_WIDTH_PX - 6.0)
-    low, high = (0.0, limit) if metric.at_most else (limit, scale.ended_s)
-    middle = TRACK_Y + TRACK_PX / 2
+    good = limit if gate.passes_at is None else gate.passes_at
+    scale = TimeScale(0.0, max(value, limit, good, 1e-9) * 1.12, 6.0, STRIP_WIDTH_PX - 6.0)
     parts = [
         element("rect", x=scale.left, y=TRACK_Y, width=scale.right - scale.left, height=TRACK_PX, rx=3, class_="track"),
-        element("rect", x=scale.x(low), y=TRACK_Y, width=scale.width(low, high), height=TRACK_PX, rx=3, class_="good"),
+        _good_side(good, metric.at_most, scale),
         element("line", x1=scale.x(limit), x2=scale.x(limit), y1=TRACK_Y - 5, y2=TRACK_Y + TRACK_PX + 4, class_="limit"),
-        element("circle", cx=scale.x(value), cy=middle, r=5, class_=f"value {gate.verdict}"),
+        *_whisker(gate, scale),
+        element("circle", cx=scale.x(value), cy=TRACK_Y + TRACK_PX / 2, r=5, class_=f"value {gate.verdict}"),
         element("text", f"{metric.shown(value)}, n {gate.samples}", x=scale.left, y=STRIP_HEIGHT_PX, class_="small"),
-        element(
-            "text", f"limit {'≤' if metric.at_most else '≥'} {metric.shown(limit)}", x=scale.right, y=STRIP_HEIGHT_PX, class_="small end"
-        ),
+        element("text", f"{_says(metric.at_most)} {metric.shown(limit)}", x=scale.right, y=STRIP_HEIGHT_PX, class_="small end"),
     ]
     drawing = element("svg", *parts, viewBox=f"0 0 {STRIP_WIDTH_PX:g} {STRIP_HEIGHT_PX + 4:g}", role="img")
     return titled(drawing, f"{in_words(JudgedGate(0, gate))}, n {gate.samples}: {gate.verdict}. {gate.reason}".strip())
+
+
+def _says(at_most: bool) -> str:
+    return "limit ≤" if at_most else "limit ≥"
+
+
+def _good_side(turn: float, at_most: bool, scale: TimeScale) -> Element:
+    low, high = (0.0, turn) if at_most else (turn, scale.ended_s)
+    return element("rect", x=scale.x(low), y=TRACK_Y, width=scale.width(low, high), height=TRACK_PX, rx=3, class_="good")
+
+
+def _whisker(gate: GateView, scale: TimeScale) -> Iterator[Element]:
+    """Bounds that hold over all looks; an end that is not bounded runs out of the strip."""
+    if gate.low is not None or gate.high is not None:
+        low, high = gate.low or 0.0, scale.ended_s if gate.high is None else gate.high
+        y = TRACK_Y + TRACK_PX / 2
+        yield element("line", x1=scale.x(low), x2=scale.x(high), y1=y, y2=y, class_=f"whisker {gate.verdict}")

@@ -66,6 +66,9 @@ span.failed { color: var(--bad); font-weight: 600; }
 .track { fill: var(--track); }
 .good { fill: var(--good); }
 .limit { stroke: var(--ink); stroke-width: 2; }
+.whisker { stroke: var(--soft); stroke-width: 2; }
+.whisker.passed { stroke: var(--pass); }
+.whisker.failed { stroke: var(--bad); }
 .value { stroke: var(--page); stroke-width: 1.5; fill: var(--soft); }
 .value.passed { fill: var(--pass); }
 .value.failed { fill: var(--bad); }
