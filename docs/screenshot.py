@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 CHROMIUM = "/usr/bin/chromium"
-WIDTH_PX, TALLEST_PX, SCALE, MARGIN_PX, COLOURS = 1280, 3000, 1.5, 20, 128
+WIDTH_PX, TALLEST_PX, SCALE, MARGIN_PX, COLOURS = 1280, 3000, 1.5, 20, 256
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
 

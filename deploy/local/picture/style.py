@@ -12,7 +12,7 @@ STYLE = """
 
 body { margin: 18px auto; max-width: 1200px; padding: 0 20px; background: var(--page); color: var(--ink);
   font: 14px/1.45 system-ui, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", "DejaVu Sans", sans-serif; }
-h1 { font-size: 21px; line-height: 1.25; margin: 0 0 4px; }
+h1 { font-size: 20px; line-height: 1.25; margin: 0 0 4px; }
 h2 { font-size: 15px; margin: 18px 0 8px; }
 h3 { font-size: 12px; margin: 0; }
 small { display: block; font-size: 11px; font-weight: 400; color: var(--soft); }
