@@ -16,6 +16,7 @@ from contracts.errors import SkerryError, error
 from program import failure, notify
 from program.clock import SystemClock
 from program.config import load
+from program.files import fsync_folder
 from program.run import EXIT_FAILED, EXIT_OK, add_arguments, overrides, run
 from signatures.ed25519 import SigningKey
 from sync import mqtt
@@ -72,6 +73,7 @@ def build(config: IngestConfig) -> tuple[Worker, Mailbox, Alarms]:
     clock = SystemClock()
     for folder in (config.state_dir, config.run_dir, config.lake_dir):
         folder.mkdir(parents=True, exist_ok=True)
+    fsync_folder(config.lake_dir.parent)  # where the lake's own name stands
     registry = CachedRegistry(
         ControlPlane(_pool(config), config.control_url), config.state_dir, clock, Ages(config.registry_cache_s, config.registry_retry_s)
     )

@@ -28,12 +28,14 @@ from deltalake.transaction import AddAction, RemoveAction
 from contracts.errors import LocalFaultError, error
 from contracts.features import GAPS, QUARANTINE, Table
 from program.disk import NO_WRITES, writing
+from sync.ingest import torn
 from sync.ingest.arrow import arrow_schema
 from sync.ingest.durability import Durability
 
 LOG = "_delta_log"
 PARTITION = "ingest_date"
 ZSTD_LEVEL = 1
+CREATION_ACTIONS = 2  # protocol and metadata
 _SYSTEM_NUMBER = re.compile(r"os error (\d+)")
 # Checkpoints are made, and synced, by maintenance: delta-rs would leave them un-synced.
 _NO_CHECKPOINT = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -46,6 +48,9 @@ class DeltaLake:
         self._root, self._durability = root, durability
         self._open: dict[str, DeltaLakeTable] = {}
         self._checked: set[Table] = set()
+        durability.folder(root)  # a process that was killed may have made a table and not come to this
+        for log in sorted(root.glob(f"*/{LOG}")):
+            torn.set_aside(log, durability)
         for contract in (QUARANTINE, GAPS):
             self.table(contract)
         for folder in sorted(root.glob("bronze_*")):
@@ -75,6 +80,7 @@ class DeltaLake:
                 schema=arrow_schema(contract.columns),
                 partition_by=list(contract.partition_by),
                 configuration=dict(contract.properties),
+                commit_properties=CommitProperties(custom_metadata={torn.ACTIONS: str(CREATION_ACTIONS)}),
                 post_commithook_properties=_NO_CHECKPOINT,
             )
             self._durability.folder(self._root)
@@ -128,6 +134,7 @@ class DeltaLakeTable:
             schema=self._delta.schema(),
             partition_by=[PARTITION],
             commit_properties=CommitProperties(
+                custom_metadata={torn.ACTIONS: str(len(actions) + len(watermarks))},
                 app_transactions=[Transaction(app_id, version) for app_id, version in sorted(watermarks.items())],
                 max_commit_retries=0,
             ),

@@ -71,8 +71,10 @@ def believe(outbox: Outbox, message: bytes) -> int:
 class Ingest:
     """One ingest process: a new one after each crash, over the same lake."""
 
-    def __init__(self, lake: Lake, registry: Registry, folder: Path, limits: Limits | None = None) -> None:
-        self.mail, self.clock = SimulatedMail(), SimulatedClock()
+    def __init__(
+        self, lake: Lake, registry: Registry, folder: Path, limits: Limits | None = None, mail: SimulatedMail | None = None
+    ) -> None:
+        self.mail, self.clock = mail or SimulatedMail(), SimulatedClock()
         self.sink = Sink(lake, self.clock)
         self.status = Status(folder)
         self.alarms: list[tuple[str, str]] = []  # code, device
