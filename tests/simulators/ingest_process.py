@@ -94,9 +94,9 @@ class Mail(SimulatedMail):
 
 
 def delta_with(points: Points) -> type[DeltaTable]:
-    class Delta(DeltaTable):  # type: ignore[misc]
+    class Delta(DeltaTable):
         @classmethod
-        def create(cls, table_uri: str, *args: Any, **options: Any) -> DeltaTable:
+        def create(cls, table_uri: str, *args: Any, **options: Any) -> DeltaTable:  # type: ignore[override]
             points.reach("create", Path(table_uri))
             return DeltaTable.create(table_uri, *args, **options)
 
@@ -123,7 +123,7 @@ def parquet_with(points: Points) -> SimpleNamespace:
 def work(order: Order) -> None:
     """One life of ingest: what is in the folder comes in, is committed, is acknowledged."""
     folder, points = Path(order.folder), Points(order)
-    tables.DeltaTable, tables.pq = delta_with(points), parquet_with(points)  # type: ignore[misc, assignment]
+    vars(tables).update(DeltaTable=delta_with(points), pq=parquet_with(points))
     registry = SimulatedRegistry()
     registry.know(DEVICE, DEVICE_KEY)
     for schema in (SCHEMA, WIDE_SCHEMA):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.contract.test_lake_tables import some_rows
 from tests.simulators.row_path import SCHEMA
 
 TABLE = bronze(SCHEMA)
-CUTS = {
+CUTS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda entry: b"",
     "halfway": lambda entry: entry[: len(entry) // 2],
     "between two lines": lambda entry: b"".join(entry.splitlines(keepends=True)[:-1]),
