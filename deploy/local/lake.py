@@ -2,6 +2,7 @@
 
 python -m deploy.local.lake pick LAKE --seed N --bundle DIGEST     one row, chosen by a seeded random
 python -m deploy.local.lake pauses LAKE                            per device (on stdin: windows of monotonic time) the longest pause
+python -m deploy.local.lake answers LAKE --bundle DIGEST           per device: its newest row, and the rows that this bundle answered
 python -m deploy.local.lake count LAKE                             rows and distinct-free counts per table
 python -m deploy.local.lake rates LAKE --bin-s N                   rows per bin of time: answered, accepted, committed, refused, shed
 """
@@ -59,6 +60,23 @@ def longest_pause(mono_us: Iterable[int], from_us: int, to_us: int) -> dict[str,
     return {"frames": len(inside), "longest_us": max(later - earlier for earlier, later in pairwise([*before, *inside, *after]))}
 
 
+def _answers(options: argparse.Namespace) -> dict[str, Any]:
+    rows: dict[str, list[tuple[int, str, str]]] = {}
+    for row in _bronze(options.lake, ["device_id", "mono_us", "bundle_digest", "event_utc"]):
+        rows.setdefault(row["device_id"], []).append((row["mono_us"], row["bundle_digest"], row["event_utc"].isoformat()))
+    return {device: answers(sorted(times), options.bundle) for device, times in rows.items()}
+
+
+def answers(ordered: Sequence[tuple[int, str, str]], digest: str) -> dict[str, Any]:
+    """Of one device's (monotonic time, bundle, UTC): how many `digest` answered, the first one, and the first by another one after them."""
+    by = [at for at, (_, bundle, _) in enumerate(ordered) if bundle == digest]
+    seen: dict[str, Any] = {"newest_us": ordered[-1][0], "rows": len(by)}
+    if by:
+        after = ordered[by[-1] + 1 : by[-1] + 2]
+        seen |= {"first_utc": ordered[by[0]][2], "last_utc": ordered[by[-1]][2], "next_utc": after[0][2] if after else ""}
+    return seen
+
+
 def _count(options: argparse.Namespace) -> dict[str, int]:
     return {path.name: _read(path, ["seq"]).num_rows for path in _tables(options.lake, "*")}
 
@@ -102,7 +120,7 @@ def _read(path: Path, columns: Sequence[str]) -> Any:
     return DeltaTable(str(path)).to_pyarrow_table(columns=list(columns), filesystem=fs.SubTreeFileSystem(str(path), fs.LocalFileSystem()))
 
 
-ACTS = {"pick": _pick, "pauses": _pauses, "count": _count, "rates": _rates}
+ACTS = {"pick": _pick, "pauses": _pauses, "answers": _answers, "count": _count, "rates": _rates}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -12,7 +12,7 @@ from typing import Any
 class Proof:
     """One line of the record. `event_no` is the number of the event that was waited for, in the log named by `source`."""
 
-    step: str  # a .. g, i, or setup
+    step: str  # setup, a, b ...
     what: str
     ok: bool
     seconds: float = 0.0

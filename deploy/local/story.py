@@ -35,6 +35,7 @@ class Story:
     seed: int
     picture: Path  # the page that is drawn at the end
     devices: dict[str, str] = field(default_factory=dict)  # program (agent-1) -> device id
+    recipes: dict[int, int] = field(default_factory=lambda: {1: 1, 2: 2, 3: 3})  # model version -> what it is trained by
     releases: dict[int, str] = field(default_factory=dict)  # model version -> release id
     digests: dict[int, str] = field(default_factory=dict)  # model version -> bundle digest
     api: OperatorsApi = field(init=False)

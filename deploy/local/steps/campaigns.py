@@ -12,14 +12,26 @@ from deploy.local.story import Story, want
 P95_LIMIT_US = 20_000  # of a frame time of 50 ms
 MIN_FRAMES = 100
 PROBATION_S = 5
+SHADOW_PAIRS = 150
+# margin 0.10 at 150 pairs: coarse, so that a demo is short; what finer gates find is shown by simulation
+SHADOW_GATES = ("install_success=1", f"agreement=0.1@{SHADOW_PAIRS}", f"latency_p95_vs_incumbent=3@{SHADOW_PAIRS}")
 ENDED = ("SUCCEEDED", "PAUSED", "ROLLED_BACK", "ABORTED")
 
 
-async def begin(story: Story, name: str, version: int, waves: Sequence[str], gates: Sequence[str]) -> str:
+async def begin(
+    story: Story,
+    name: str,
+    version: int,
+    waves: Sequence[str],
+    gates: Sequence[str],
+    *,
+    shadow_pairs: int = 0,
+    probation_s: int = PROBATION_S,
+) -> str:
     """`skerry campaign create`; the campaign's id."""
     waves_and_gates = [part for wave in waves for part in ("--wave", wave)] + [part for gate in gates for part in ("--gate", gate)]
-    probation = ("--probation-s", str(PROBATION_S), "--probation-frames", str(MIN_FRAMES))
-    made = await story.skerry("operator", "campaign", "create", name, "--release", story.releases[version], *waves_and_gates, *probation)
+    proof = ("--shadow-pairs", str(shadow_pairs), "--probation-s", str(probation_s), "--probation-frames", str(MIN_FRAMES))
+    made = await story.skerry("operator", "campaign", "create", name, "--release", story.releases[version], *waves_and_gates, *proof)
     return str(made["id"])
 
 
@@ -27,12 +39,32 @@ async def view(story: Story, campaign: str) -> CampaignView:
     return CampaignView(**await story.api.get(f"/v1/campaigns/{campaign}"))
 
 
-async def ended(story: Story, proof: Proof, campaign: str, after: int) -> CampaignView:
-    """Wait until it has ended; SETUP_STEP_FAILED with its reason when it did not succeed."""
-    await story.operators_event(proof, lambda event: event.event == "campaign_moved" and event.data.get("state") in ENDED, after)
+async def moved(story: Story, proof: Proof, campaign: str, states: Sequence[str], after: int) -> EventView:
+    """Wait until it has moved into one of `states`."""
+    return await story.operators_event(
+        proof, lambda event: (event.event, event.subject) == ("campaign_moved", campaign) and event.data["state"] in states, after
+    )
+
+
+async def halted(story: Story, proof: Proof, campaign: str, after: int) -> tuple[EventView, CampaignView]:
+    """Wait until a gate has stopped it in its first wave; SETUP_STEP_FAILED when it went another way, or further."""
+    event = await moved(story, proof, campaign, ("ROLLING_BACK", *ENDED), after)
     seen = await view(story, campaign)
-    want(seen.state == "SUCCEEDED", f"campaign {campaign} succeeds", json.dumps(seen.model_dump(mode="json"))[:1500])
+    want(event.data["state"] == "ROLLING_BACK", f"campaign {campaign} is stopped", _short(seen))
+    want([wave.state for wave in seen.waves] == ["FAILED", *["PENDING"] * (len(seen.waves) - 1)], "in its first wave", _short(seen))
+    return event, seen
+
+
+async def ended(story: Story, proof: Proof, campaign: str, after: int, *, state: str = "SUCCEEDED") -> CampaignView:
+    """Wait until it has ended; SETUP_STEP_FAILED with its reason when it did not end as `state`."""
+    await moved(story, proof, campaign, ENDED, after)
+    seen = await view(story, campaign)
+    want(seen.state == state, f"campaign {campaign} ends as {state}", _short(seen))
     return seen
+
+
+def _short(seen: CampaignView) -> str:
+    return json.dumps(seen.model_dump(mode="json"))[:1500]
 
 
 async def wave(story: Story, proof: Proof, campaign: str, *, number: int, state: str, after: int) -> EventView:
@@ -46,6 +78,11 @@ async def wave(story: Story, proof: Proof, campaign: str, *, number: int, state:
         )
 
     return await story.operators_event(proof, wanted, after)
+
+
+def failed(seen: CampaignView, number: int) -> dict[str, GateView]:
+    """metric -> the gate, of those that wave `number` failed."""
+    return {gate.metric: gate for gate in seen.waves[number - 1].gates if gate.verdict == "failed"}
 
 
 def gates(seen: CampaignView, only_wave: int | None = None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.local.story import Story, want
 
 MODEL = "digits_line"
+STEP = {1: "a", 2: "b", 3: "h"}  # of the story, in which a version comes
 TRAIN_S, REGISTER_S, BUILD_S, APPROVE_S = 120, 60, 180, 60
 
 
@@ -17,11 +18,11 @@ def folder(story: Story, version: int) -> Path:
 async def train(story: Story, version: int) -> None:
     """In the trainer's own folder, with the trainer's own signing key."""
     key = story.site.keys / "trainer/model-signing.pem"
-    await story.trainer("train", "--recipe", str(version), "--out", str(folder(story, version)), "--key", str(key))
+    await story.trainer("train", "--recipe", str(story.recipes[version]), "--out", str(folder(story, version)), "--key", str(key))
 
 
 async def register(story: Story, version: int) -> None:
-    async with story.proving("a" if version == 1 else "b", f"v{version} registered", REGISTER_S, ["control"]) as proof:
+    async with story.proving(STEP[version], f"v{version} registered", REGISTER_S, ["control"]) as proof:
         since = story.feed.last
         token = str(story.site.token("trainer"))
         await story.trainer(
@@ -34,7 +35,7 @@ async def register(story: Story, version: int) -> None:
 
 async def release(story: Story, version: int) -> None:
     """Move the alias; wait for the build; approve as the approver; wait for the signature."""
-    step, since = "a" if version == 1 else "b", story.feed.last
+    step, since = STEP[version], story.feed.last
     async with story.proving(step, f"alias candidate -> v{version}, bundle built", BUILD_S, ["control", "build"]) as proof:
         await story.skerry("operator", "model", "alias", MODEL, "candidate", str(version))
         built = await story.operators_event(proof, lambda event: event.event in ("release_built", "release_failed"), since)

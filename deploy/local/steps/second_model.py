@@ -15,6 +15,7 @@ async def run(story: Story) -> None:
     async with story.proving("b", "v2 trained meanwhile", released.TRAIN_S):
         await story.training
     await released.register(story, 2)
+    story.training = story.beside(released.train(story, 3))
     await released.release(story, 2)
     await lies_of_a_bundle.run(story, 2)
     since = story.feed.last
