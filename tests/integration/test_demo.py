@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.record import table
 from deploy.local.site import AGENTS, CLOUD
+from deploy.local.steps.campaigns import SHADOW_PAIRS
 from deploy.local.steps.killed import AGENT_BACK_S, WORKER_BACK_S
 from deploy.local.steps.ledgers import MAX_PAUSE_US, MIN_ROWS
 from tests.integration.chromium_process import load
@@ -54,7 +55,7 @@ def test_every_step_came_true(record: Record) -> None:
     failed = [(proof["step"], proof["what"], proof["detail"]) for proof in record["proofs"] if not proof["ok"]]
     assert failed == []
     assert record["ok"] is True
-    assert {proof["step"] for proof in record["proofs"]} == {"setup", "a", "b", "c", "d", "e", "f", "g", "i", "picture"}
+    assert {proof["step"] for proof in record["proofs"]} == {"setup", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "picture"}
 
 
 def test_steps_that_wait_name_their_event(record: Record) -> None:
@@ -134,6 +135,43 @@ def test_no_lie_is_without_a_proof(record: Record) -> None:
     others = {what for what in proved if not any(words in what for words in LIES)}
     assert {"older digest" in what or "impostor" in what for what in others} == {True}
     assert proof(record, "i", "forged batches")["figures"]["forged"] == proof(record, "i", "forged batches")["figures"]["refused"]
+
+
+def test_a_bad_model_is_halted_in_the_shadow_before_it_answers_anything(record: Record) -> None:
+    halted = proof(record, "h", "in the shadow")["figures"]
+    for metric in ("agreement", "latency_p95_vs_incumbent"):
+        said = halted[f"wave 1 {metric}"]
+        assert said.startswith("failed: ")
+        assert int(said.rpartition("n ")[2]) >= SHADOW_PAIRS
+    answered = proof(record, "h", "no live frame")["figures"]
+    assert answered == {f"{name} rows by v3": 0 for name in AGENTS}
+
+
+def test_one_that_went_live_is_halted_and_its_device_returns(record: Record) -> None:
+    halted, back = proof(record, "h", "without a shadow")["figures"], proof(record, "h", "is back on its own v2")["figures"]
+    assert halted["wave 1 latency_p95_us"].startswith("failed: ")
+    assert back["digest"] in proof(record, "c", "all three report v2")["figures"].values()
+    assert back["rollback"].startswith(halted["campaign"])
+    assert 0 < back["live_frames_by_v3"] == record["facts"]["live_frames_by_the_bad_model"]
+    assert 0 < record["facts"]["live_to_halted_s"] < record["facts"]["live_to_confirmed_back_s"]
+    assert record["facts"]["alias_to_halted_s"] > 0
+
+
+def test_the_others_never_saw_the_bad_model(record: Record) -> None:
+    figures = proof(record, "h", "never saw")["figures"]
+    nothing = {"new_order": False, "requests": 0, "slots": 0}
+    assert sorted(seen == nothing for seen in figures.values()) == [False, True, True]
+
+
+def test_the_cloud_may_go_away_for_ten_seconds(record: Record) -> None:
+    figures = proof(record, "j", "as many frames")["figures"]
+    for away in ("control", "broker", "control and broker"):
+        assert len(figures[f"{away} frames"]) == len(AGENTS)
+        for before, without in figures[f"{away} frames"]:
+            assert abs(without - before) <= 0.05 * before
+        assert figures[f"{away} longest ms"] * 1000 <= MAX_PAUSE_US
+        away_s = next(proof["figures"]["away_s"] for proof in record["proofs"] if proof["what"].startswith(f"{away} away for 10 s"))
+        assert away_s >= 10
 
 
 def test_no_row_was_lost_and_none_came_twice(record: Record) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from contracts.errors import LocalFaultError
 from deploy.local import proc
 from deploy.local.borders import Allowed, strays
-from deploy.local.lake import longest_pause
+from deploy.local.lake import answers, longest_pause
 from deploy.local.ports import Ports, check_free
 
 ALLOWED = Allowed(folders=("/x/state", "/x/etc/a.toml"), listens=frozenset({1}), connects=frozenset({2}), unix=("/x/run",))
@@ -94,3 +94,10 @@ def test_the_longest_pause_is_never_smaller_than_the_window_without_frames(times
 def test_the_longest_pause_looks_over_the_edges() -> None:
     assert longest_pause([0, 10, 90, 100], 20, 80) == {"frames": 0, "longest_us": 80}
     assert longest_pause([0, 10, 20, 30], 10, 20) == {"frames": 2, "longest_us": 10}
+
+
+def test_what_one_bundle_answered_and_who_came_after_it() -> None:
+    rows = [(10, "old", "t1"), (20, "bad", "t2"), (30, "bad", "t3"), (40, "old", "t4"), (50, "old", "t5")]
+    assert answers(rows, "bad") == {"newest_us": 50, "rows": 2, "first_utc": "t2", "last_utc": "t3", "next_utc": "t4"}
+    assert answers(rows, "never") == {"newest_us": 50, "rows": 0}
+    assert answers(rows[:3], "bad")["next_utc"] == "", "nobody yet"

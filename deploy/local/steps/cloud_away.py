@@ -16,7 +16,7 @@ from deploy.local.story import Story, want
 
 AWAY_S = 10
 MAX_DIFFERENCE = 0.05
-BACK_S, COUNT_S = 120, 60
+BACK_S, COUNT_S = 180, 60  # an agent may just have begun to wait for a minute before it connects anew
 Window = tuple[float, float]  # monotonic seconds
 
 

@@ -26,10 +26,9 @@ async def run(story: Story, exposed: str, before: dict[str, int]) -> None:
         asked = _asked(story.supervisor.log_path("control"), own)
         for name, device in story.devices.items():
             slots = [entry for entry in _slots(story, name) if story.digests[3] in entry]
-            seen = {"orders": now[device] - before[device], "requests": asked[device], "slots": len(slots)}
-            proof.figures[name] = ", ".join(f"{what} {count}" for what, count in seen.items())
+            seen = proof.figures[name] = {"new_order": now[device] != before[device], "requests": asked[device], "slots": len(slots)}
             if device == exposed:
-                want(now[device] > before[device] and asked[device] >= len(own), "the exposed device is seen to have had it", seen)
+                want(seen["new_order"] and asked[device] >= len(own), "the exposed device is seen to have had it", seen)
             else:
                 want(not any(seen.values()), f"{name} had nothing of it", seen)
 
