@@ -22,7 +22,7 @@ async def run(story: Story, exposed: str) -> None:
     since, fence = story.feed.last, _highest_fence(story)
     gates = ("install_success=1", f"latency_p95_us={LIMIT_US}@{FRAMES}")
     async with story.proving("h", "v3 without a shadow: its latency fails on one device, the campaign halts", HALT_S, ["control"]) as proof:
-        campaign = await campaigns.begin(story, "third-model-live", 3, ["1", "all"], gates, probation_s=PROBATION_S)
+        campaign = await campaigns.begin(story, "v3-live", 3, ["1", "all"], gates, probation_s=PROBATION_S)
         event, seen = await campaigns.halted(story, proof, campaign, since)
         failed = campaigns.failed(seen, 1)
         want("latency_p95_us" in failed and failed["latency_p95_us"].samples >= FRAMES, "the latency gate failed", campaigns.gates(seen))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deploy.local.site import AGENTS
 from deploy.local.story import Story, want
 
 ENROL_S, START_S = 60, 60
 
 
-async def run(story: Story) -> None:
-    for name in AGENTS:
+async def run(story: Story, names: Sequence[str] = tuple(AGENTS)) -> None:
+    for name in names:
         await _enrol(story, name)
-    for name in AGENTS:
+    for name in names:
         await _start(story, name)
 
 
