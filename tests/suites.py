@@ -1,4 +1,5 @@
-"""Which test files run under an older Python: those that import, directly or through our code, only what is there.
+"""Which test files run under an older Python: those that import, directly or through our code, only what is there, and some of what runs
+on a device. (A test of a test's own simulator need not work on a board's Python.)
 
     python tests/suites.py device-py38     prints the files, one a line
 
@@ -21,7 +22,11 @@ FOLDERS = ("unit", "property", "contract")
 @dataclass(frozen=True)
 class Suite:
     python: str
-    ours: tuple[str, ...]  # modules of ours that must run there; a name covers what lies below it
+    product: tuple[str, ...]  # modules of ours that must run there; a name covers what lies below it
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        return self.product + _TESTS
 
 
 _WORKER = ("processing", "edge_agent.inference.worker", "edge_agent.inference.wire", "edge_agent.inference.client")
@@ -38,8 +43,8 @@ _AGENT = (
 )
 _TESTS = ("tests.simulators", "tests.contract", "tests.unit", "tests.property")
 SUITES = {
-    "device-py38": Suite("3.8", _WORKER + _TESTS),
-    "device-py310": Suite("3.10", _AGENT + _TESTS),
+    "device-py38": Suite("3.8", _WORKER),
+    "device-py310": Suite("3.10", _AGENT),
 }
 # distribution in the lock -> the name it is imported by, where they differ
 IMPORT_NAMES = {"paho-mqtt": "paho", "pillow": "PIL", "pytest-timeout": "pytest_timeout", "tomli-w": "tomli_w", "protobuf": "google"}
@@ -49,7 +54,11 @@ OUR_ROOTS = ("contracts", "program", "signatures", "firmware_profiles", "process
 
 def test_files(suite: str) -> list[Path]:
     candidates = [path for folder in FOLDERS for path in sorted((REPO / "tests" / folder).glob("test_*.py"))]
-    return [path for path in candidates if not missing(suite, path)]
+    return [path for path in candidates if _about_product(suite, path) and not missing(suite, path)]
+
+
+def _about_product(suite: str, path: Path) -> bool:
+    return any(_covered(name, SUITES[suite].product) for name in _closure(path) if _file_of(name))
 
 
 def missing(suite: str, path: Path) -> set[str]:
