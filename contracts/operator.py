@@ -90,15 +90,19 @@ class Gate(Wire):
     """A limit on one metric of a wave, from the devices' reports. Missing evidence holds; it never passes.
 
     install_success: share of the wave's devices CONFIRMED, at least `limit`.
-    latency_p95_us: upper edge of the p95 bucket over >= min_samples frames of the probation, at most `limit`.
-    latency_p95_vs_incumbent: candidate p95 / incumbent p95 over the same shadow window, at most `limit`.
-    agreement: agreed / pairs while shadowing, at least the release's expected agreement - `limit`; >= min_samples pairs.
+    latency_p95_us: p95 of the frames of the probation, at most `limit`.
+    latency_p95_vs_incumbent: candidate's p95 over the same shadow frames, at most the greater of `limit` times the incumbent's and
+    `allowance_us` more than it.
+    agreement: agreed / pairs while shadowing. `limit` is the drop below the expected agreement that has to be found.
     not_finite, refused_share: share of frames, at most `limit`.
+
+    All but the first pass or fail when that is proven, with at least `min_samples` (docs/explanation/gates.md).
     """
 
     metric: GateMetric
     limit: float
     min_samples: int = Field(default=1, ge=1)
+    allowance_us: float = Field(default=2000, ge=0)  # of latency_p95_vs_incumbent
 
 
 class GateView(Wire):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 from contracts.errors import error
 from contracts.manifest import Limits, Tolerance
 from control_plane.build.source import F32
+from processing.wilson import wilson
 
-_Z95 = 1.959964  # two-sided 95 % of the normal distribution
 MIN_MEMORY_BYTES = 192 << 20  # interpreter, numpy and runtime alone take about 100 MB
 MIN_LATENCY_US = 2000
 _MEMORY_ROOM, _LATENCY_ROOM = 1.5, 5.0  # devices differ from the machine that measured
@@ -40,14 +39,6 @@ def accuracy(quantized: F32, fp32: F32, labels: NDArray[np.int64]) -> Accuracy:
     low, high = wilson(int(right.sum()), len(labels))
     classes = {str(label): float(right[labels == label].mean()) for label in np.unique(labels)}
     return Accuracy(len(labels), float(right.mean()), float((fp32.argmax(axis=1) == labels).mean()), low, high, classes)
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: right also near 0 and 1, where the usual one leaves [0, 1]."""
-    share, z2 = successes / n, _Z95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def check_accuracy(measured: Accuracy, max_loss: float, thing: str) -> None:

@@ -69,12 +69,26 @@ def _bar(states: Counter[str]) -> Text:
 def _gates(gates: list[dict[str, Any]]) -> RenderableType:
     if not gates:
         return Text("no gates", style="dim")
-    table = grid("gate", "value", "limit", "samples", "verdict", "reason")
+    table = grid("gate", "value", "bounds", "limit", "samples", "verdict", "reason")
     for gate in gates:
-        value = "-" if gate["value"] is None else _VALUES[gate["metric"]].format(gate["value"])
-        limit = _LIMITS[gate["metric"]].format(gate["limit"])
-        table.add_row(gate["metric"], value, limit, str(gate["samples"]), state(gate["verdict"]), gate["reason"])
+        shown = (_value(gate, "value"), _bounds(gate), _limit(gate), str(gate["samples"]))
+        table.add_row(gate["metric"], *shown, state(gate["verdict"]), gate["reason"])
     return table
+
+
+def _value(gate: dict[str, Any], name: str) -> str:
+    return "-" if gate.get(name) is None else _VALUES[gate["metric"]].format(gate[name])
+
+
+def _bounds(gate: dict[str, Any]) -> str:
+    return "-" if gate.get("low") is None else f"{_value(gate, 'low')} to {_value(gate, 'high')}"
+
+
+def _limit(gate: dict[str, Any]) -> str:
+    """Agreement passes and fails at two places: a margin below what is expected, and below what is expected."""
+    if gate["metric"] == "agreement" and gate.get("passes_at") is not None:
+        return f">= {_value(gate, 'passes_at')}, fails < {_value(gate, 'fails_at')}"
+    return _LIMITS[gate["metric"]].format(gate["limit"])
 
 
 def _executions(executions: list[dict[str, Any]]) -> RenderableType:

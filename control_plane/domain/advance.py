@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from contracts.operator import CampaignState, GateView
 from contracts.states import State
+from control_plane.domain.agreement import Expected, expected
 from control_plane.domain.campaign import (
     Activate,
     Campaign,
@@ -112,8 +113,8 @@ def judged(now: datetime, campaign: Campaign, wave: Wave, fleet: Fleet) -> tuple
     """The verdicts on a wave's gates at `now`."""
     installs = wave_installs(campaign, wave.number)
     final = wave.deadline_utc is not None and now >= wave.deadline_utc and not any(e.open and e.state is not State.QUEUED for e in installs)
-    expected = {e.device: share for e in installs if (share := _expected_agreement(e, fleet)) is not None}
-    seen = Judged(wave.devices, installs, campaign.policy.shadow_pairs, expected, final)
+    agreements = {e.device: found for e in installs if (found := _expected_agreement(e, fleet)) is not None}
+    seen = Judged(wave.devices, installs, campaign.policy.shadow_pairs, agreements, final)
     return tuple(judge(gate, seen) for gate in wave.gates)
 
 
@@ -125,15 +126,10 @@ def _whole_verdict_awaited(failed: Sequence[GateView], verdicts: Sequence[GateVi
     return only_shadow and any(view.verdict == "waiting" for view in verdicts if view.metric in SHADOW_METRICS)
 
 
-def _expected_agreement(execution: Execution, fleet: Fleet) -> float | None:
-    """What packaging measured, but no less than two models agree of which the newer is no worse: each is wrong on at most 1 - a of the
-    samples, so both are right on 2a - 1. A bad model is not excused by its own packaging having seen that it is bad.
-    """
+def _expected_agreement(execution: Execution, fleet: Fleet) -> Expected | None:
     bundle = next((bundle for bundle in fleet.bundles.values() if bundle.digest == execution.target_digest), None)
-    measured = bundle.expected_agreement.get(fleet.models.get(execution.previous_digest, "")) if bundle else None
-    if measured is None:
-        return None
-    return max(measured, 2 * fleet.accuracies.get(execution.previous_digest, 0.0) - 1)
+    measured = bundle.agreement.get(fleet.models.get(execution.previous_digest, "")) if bundle else None
+    return expected(measured, fleet.accuracies.get(execution.previous_digest)) if measured else None
 
 
 def _give_orders(campaign: Campaign, wave: Wave, fleet: Fleet) -> Iterator[Decision]:

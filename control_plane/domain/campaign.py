@@ -24,6 +24,7 @@ from contracts.operator import CampaignState, GateView, WaveState
 from contracts.states import TERMINAL, State
 from control_plane.domain import execution as executions
 from control_plane.domain import wave as waves
+from control_plane.domain.agreement import Estimate
 from control_plane.domain.execution import Execution
 from control_plane.domain.wave import Wave
 
@@ -42,10 +43,10 @@ TRANSITIONS: dict[CampaignState, frozenset[CampaignState]] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a profile's devices get. `expected_agreement`: incumbent's model version -> share of held-out samples."""
+    """What a profile's devices get. `agreement`: incumbent's model version -> as measured at packaging."""
 
     digest: str
-    expected_agreement: Mapping[str, float] = field(default_factory=dict)
+    agreement: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Fleet:
     devices: Mapping[str, Device]
     bundles: Mapping[str, Bundle]  # by profile
     models: Mapping[str, str] = field(default_factory=dict)  # bundle digest -> model version
-    accuracies: Mapping[str, float] = field(default_factory=dict)  # bundle digest -> share of held-out samples that it names rightly
+    accuracies: Mapping[str, Estimate] = field(default_factory=dict)  # bundle digest -> accuracy on its own held-out set
 
 
 @dataclass(frozen=True)

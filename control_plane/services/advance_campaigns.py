@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Literal
 
 from contracts.errors import RejectedError
-from contracts.manifest import Manifest
+from contracts.manifest import Evaluation, Manifest
 from contracts.operator import CampaignRequest
 from control_plane.domain.advance import advance, settle
+from control_plane.domain.agreement import Estimate
 from control_plane.domain.campaign import (
     Activate,
     Bundle,
@@ -96,7 +97,7 @@ def _fleet(session: Session, row: CampaignRow, campaign: Campaign) -> tuple[Flee
     """What the decisions need of the devices, and the open executions that other campaigns have on them."""
     elsewhere = {one.device: (one, number) for one, number in campaigns.open_elsewhere(session, row.id)}
     bundles = releases_catalogue.bundles(session, row.release)
-    known = {profile: Bundle(one.digest, one.manifest.evaluation.expected_agreement) for profile, one in bundles.items()}
+    known = {profile: Bundle(one.digest, _agreement(one.manifest.evaluation)) for profile, one in bundles.items()}
     names = {device for wave in campaign.waves for device in wave.devices}
     fleet, manifests = {}, _manifests(session, (execution.previous_digest for execution in campaign.executions))
     for name in sorted(names):
@@ -106,8 +107,12 @@ def _fleet(session: Session, row: CampaignRow, campaign: Campaign) -> tuple[Flee
         other = _other(elsewhere[name], row.number) if name in elsewhere else "none"
         fleet[name] = Device(device.profile, device.state == devices.ACTIVE, next(iter(confirmed), ""), other)
     models = {digest: manifest.model_version for digest, manifest in manifests.items()}
-    accuracies = {digest: manifest.evaluation.accuracy for digest, manifest in manifests.items()}
+    accuracies = {digest: Estimate(one.evaluation.accuracy, one.evaluation.samples) for digest, one in manifests.items()}
     return Fleet(fleet, known, models, accuracies), {name: one for name, (one, _) in elsewhere.items()}
+
+
+def _agreement(measured: Evaluation) -> dict[str, Estimate]:
+    return {incumbent: Estimate(share, measured.samples) for incumbent, share in measured.expected_agreement.items()}
 
 
 def _manifests(session: Session, digests: Iterable[str]) -> dict[str, Manifest]:

@@ -45,7 +45,10 @@ WAVES: list[dict[str, Any]] = [
     {
         "number": 2, "state": "OPEN",
         "gates": [
-            {"metric": "latency_p95_us", "limit": 20000, "verdict": "waiting", "value": 431.0, "samples": 60, "reason": "60 of 100 frames"},
+            {"metric": "latency_p95_us", "limit": 20000, "verdict": "waiting", "value": 431.0, "low": 362.0, "high": None, "samples": 60,
+             "reason": "60 of 100 frames"},
+            {"metric": "agreement", "limit": 0.1, "verdict": "passed", "value": 0.931, "low": 0.887, "high": 0.968, "passes_at": 0.832,
+             "fails_at": 0.916, "samples": 160, "reason": "expected 0.932, margin 0.1"},
         ],
         "executions": [
             {"id": f"first-1/dev-{letter * 26}/1", "device": f"dev-{letter * 26}", "kind": "install", "state": state, "fence": 3,

@@ -11,6 +11,7 @@ import pytest
 from contracts.operator import Gate
 from contracts.states import State
 from control_plane.domain.advance import settle
+from control_plane.domain.agreement import Estimate
 from control_plane.domain.campaign import Bundle, Campaign, Device, Enter, Fleet, Policy, apply, next_alarm, waits_for
 from control_plane.domain.evidence import Evidence
 from control_plane.domain.execution import reported
@@ -35,7 +36,8 @@ class Story:
         self.campaign = Campaign("c", Policy(**policy), numbered)
         names = [device for devices in waves for device in devices]
         self.fleet = Fleet(
-            {name: Device("p", True, previous) for name in names}, {"p": Bundle(NEW, {"model:m/1": 0.932})}, {OLD: "model:m/1"}
+            {name: Device("p", True, previous) for name in names}, {"p": Bundle(NEW, {"model:m/1": Estimate(0.932, 1080)})},
+            {OLD: "model:m/1"},
         )  # fmt: skip
         self.settle()
 
@@ -167,7 +169,7 @@ def test_a_model_that_disagrees_is_never_activated() -> None:
 def test_a_bad_model_is_not_excused_by_its_own_packaging_having_seen_it() -> None:
     """Packaging measured 0.70 with an incumbent that names 97.8 % rightly; no model that is as good can agree on less than 95.6 %."""
     story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
-    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": 0.70})}, accuracies={OLD: 0.978})
+    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": Estimate(0.70, 360)})}, accuracies={OLD: Estimate(0.978, 1080)})
     story.evidence("a", pairs=200, agreed=139)
     assert story.waves() == ["FAILED"]
     assert "expected 0.956" in story.campaign.reason
@@ -175,8 +177,8 @@ def test_a_bad_model_is_not_excused_by_its_own_packaging_having_seen_it() -> Non
 
 def test_a_better_model_may_disagree_with_a_poor_incumbent() -> None:
     story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
-    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": 0.58})}, accuracies={OLD: 0.57})
-    story.evidence("a", pairs=200, agreed=116)
+    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": Estimate(0.58, 1080)})}, accuracies={OLD: Estimate(0.57, 1080)})
+    story.evidence("a", pairs=300, agreed=174)
     assert story.campaign.executions[0].activate
 
 
@@ -184,7 +186,7 @@ def test_a_campaign_stopped_in_its_shadow_names_all_that_was_wrong() -> None:
     """One shadow gate has failed and the other has no verdict yet: nothing is activated, and the other is waited for."""
     relative = Gate(metric="latency_p95_vs_incumbent", limit=3, min_samples=50)
     story = Story(("a",), gates=(AGREEMENT, relative), shadow_pairs=150).report("a", State.SHADOWING)
-    slow = {"candidate_latency": histogram(6_800, 100), "incumbent_latency": histogram(350, 100)}
+    slow = {"candidate_latency": histogram(6_800, 160), "incumbent_latency": histogram(350, 160)}
     story.evidence("a", pairs=100, agreed=69, **slow)
     assert (story.waves(), story.campaign.executions[0].activate) == (["OPEN"], False)
     story.evidence("a", pairs=60, agreed=41)

@@ -9,6 +9,8 @@ import pytest
 from contracts.operator import Gate
 from contracts.reports import Window
 from contracts.states import State
+from control_plane.domain.agreement import Estimate
+from control_plane.domain.agreement import expected as expected_agreement
 from control_plane.domain.evidence import Evidence, of_window
 from control_plane.domain.execution import Execution
 from control_plane.domain.gates import Judged, judge, with_implicit
@@ -24,7 +26,9 @@ def execution(number: int = 1, state: State = State.CONFIRMED, previous: str = P
 
 
 def wave(*executions: Execution, shadow: int = 0, final: bool = False, **expected: float) -> Judged:
-    return Judged(tuple(one.device for one in executions), executions, shadow, expected, final)
+    """`expected`: agreement by device, measured on 1080 held-out samples."""
+    found = {device: expected_agreement(Estimate(share, 1080), None) for device, share in expected.items()}
+    return Judged(tuple(one.device for one in executions), executions, shadow, found, final)
 
 
 def histogram(us: float, count: int) -> tuple[int, ...]:
@@ -112,21 +116,89 @@ def test_incumbent_gates_do_not_apply_without_shadow_or_incumbent(gate: Gate) ->
 
 
 def test_relative_latency() -> None:
-    def beside(candidate: float) -> Execution:
-        return execution(candidate_latency=histogram(candidate, 60), incumbent_latency=histogram(300, 60))
+    def beside(candidate: float, incumbent: float = 300) -> Execution:
+        return execution(candidate_latency=histogram(candidate, 160), incumbent_latency=histogram(incumbent, 160))
 
     assert judge(RELATIVE, wave(beside(350), shadow=50)).verdict == "passed"
     assert judge(RELATIVE, wave(beside(6_800), shadow=50)).verdict == "failed"
     assert judge(RELATIVE, wave(execution(), shadow=50)).verdict == "waiting"
+    assert judge(RELATIVE, wave(beside(1_900), shadow=50)).verdict == "passed", "six times as long, and no more than 2 ms longer"
+    assert judge(RELATIVE, wave(beside(50_000, 10_000), shadow=50)).verdict == "failed"
+    assert judge(RELATIVE, wave(beside(25_000, 10_000), shadow=50)).verdict == "passed"
+    assert judge(RELATIVE.model_copy(update={"allowance_us": 0}), wave(beside(1_900), shadow=50)).verdict == "failed"
+
+
+def test_relative_latency_is_told_in_units_of_the_incumbents_p95() -> None:
+    one = execution(candidate_latency=histogram(6_800, 160), incumbent_latency=histogram(350, 160))
+    seen = judge(RELATIVE, wave(one, shadow=50))
+    assert seen.value == pytest.approx(6888.6 / 362.0, rel=1e-3), "upper edges of both buckets"
+    assert seen.low is not None
+    assert seen.fails_at is not None
+    assert seen.low >= seen.fails_at
+    assert "362 us" in seen.reason
+
+
+def test_relative_latency_of_what_lies_beyond_the_last_bucket_decides_nothing() -> None:
+    """Nobody can say which of the two is slower."""
+    one = execution(candidate_latency=histogram(1e9, 160), incumbent_latency=histogram(1e9, 160))
+    assert judge(RELATIVE, wave(one, shadow=50)).verdict == "waiting"
+
+
+@pytest.mark.parametrize(("over", "verdict"), [(0, "passed"), (1, "waiting"), (8, "waiting"), (25, "failed")])
+def test_a_p95_that_100_frames_do_not_prove_is_waited_for(over: int, verdict: str) -> None:
+    counts = latency.merge(histogram(500, 100 - over), histogram(50_000, over))
+    seen = judge(LATENCY, wave(execution(latency=tuple(counts))))
+    assert seen.verdict == verdict
+    assert ("100 leave it open" in seen.reason) == (verdict == "waiting")
+
+
+def test_what_lies_in_the_limits_own_bucket_is_proven_on_neither_side() -> None:
+    """An edge itself belongs to the bucket below it."""
+    many = wave(execution(latency=histogram(20_000, 10**6)))
+    lower, upper = latency.EDGES_US[latency.bucket(20_000) - 1], latency.EDGES_US[latency.bucket(20_000)]
+    limits = {lower: "failed", lower * 1.01: "waiting", 20_000: "waiting", upper * 0.99: "waiting", upper: "passed"}
+    assert {limit: judge(LATENCY.model_copy(update={"limit": limit}), many).verdict for limit in limits} == limits
 
 
 def test_agreement_is_a_margin_below_what_packaging_measured() -> None:
-    good = execution(pairs=200, agreed=186)  # 0.93
-    bad = execution(pairs=200, agreed=139)  # 0.695
+    good = execution(pairs=300, agreed=279)  # 0.93
+    bad = execution(pairs=300, agreed=209)  # 0.697
     assert judge(AGREEMENT, wave(good, shadow=150, d1=0.932)).verdict == "passed"
     assert judge(AGREEMENT, wave(bad, shadow=150, d1=0.932)).verdict == "failed"
     assert judge(AGREEMENT, wave(bad, shadow=150, d1=0.70)).verdict == "passed"
     assert judge(AGREEMENT, wave(execution(pairs=149, agreed=149), shadow=150, d1=0.932)).verdict == "waiting"
+
+
+def test_agreement_tells_its_bounds_and_where_it_turns() -> None:
+    seen = judge(AGREEMENT, wave(execution(pairs=300, agreed=279), shadow=150, d1=0.932))
+    assert seen.passes_at == pytest.approx(0.832)
+    assert seen.fails_at == pytest.approx(0.915, abs=1e-3), "the lower end of what 1,080 samples say"
+    assert (seen.low, seen.high) == (pytest.approx(0.88, abs=0.02), pytest.approx(0.97, abs=0.02))
+    between = judge(AGREEMENT, wave(execution(pairs=300, agreed=262), shadow=150, d1=0.932))  # 0.873
+    assert between.verdict == "waiting"
+    assert between.reason == "waits for more pairs: 300 leave it open; expected 0.932, margin 0.1"
+
+
+def test_each_devices_pairs_are_held_against_its_own_incumbent() -> None:
+    """One device's incumbent was poor, and a good candidate disagrees with it; the mean of what is expected is weighted by pairs."""
+    some = (execution(1, pairs=600, agreed=570), execution(2, pairs=300, agreed=210))
+    seen = judge(AGREEMENT, wave(*some, shadow=150, d1=0.95, d2=0.70))
+    assert seen.verdict == "passed"
+    assert seen.passes_at == pytest.approx((600 * 0.95 + 300 * 0.70) / 900 - 0.10)
+    assert judge(AGREEMENT, wave(*some, shadow=150, d1=0.95, d2=0.95)).verdict == "failed"
+
+
+def test_no_less_is_expected_than_of_a_model_that_is_no_worse() -> None:
+    bad, poor = Estimate(0.694, 360), Estimate(0.58, 1080)
+    assert expected_agreement(bad, Estimate(0.974, 1080)).share == pytest.approx(0.948)
+    assert expected_agreement(bad, Estimate(0.974, 1080)).low == pytest.approx(2 * 0.9627 - 1, abs=1e-3)
+    assert expected_agreement(poor, Estimate(0.57, 1080)).share == 0.58
+    assert expected_agreement(poor, None).share == 0.58
+
+
+def test_a_held_out_set_of_nothing_lets_nothing_fail() -> None:
+    unknown = Judged(("d1",), (execution(pairs=10**4, agreed=9_000),), 150, {"d1": expected_agreement(Estimate(0.95, 0), None)})
+    assert judge(Gate(metric="agreement", limit=0.03, min_samples=150), unknown).verdict == "waiting"
 
 
 def test_agreement_with_an_incumbent_that_packaging_did_not_know_is_missing_evidence() -> None:
@@ -140,6 +212,12 @@ def test_agreement_with_an_incumbent_that_packaging_did_not_know_is_missing_evid
 def test_not_finite_share() -> None:
     assert judge(NOT_FINITE, wave(execution(frames=10, not_finite=0))).verdict == "passed"
     assert judge(NOT_FINITE, wave(execution(frames=10, not_finite=1))).verdict == "failed"
+
+
+@pytest.mark.parametrize(("refused", "verdict"), [(0, "passed"), (10, "waiting"), (40, "failed")])
+def test_refused_share(refused: int, verdict: str) -> None:
+    gate = Gate(metric="refused_share", limit=0.02, min_samples=100)
+    assert judge(gate, wave(execution(frames=600, refused=refused))).verdict == verdict
 
 
 def window(**changed: object) -> Window:
