@@ -33,13 +33,13 @@ from processing import latency
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NEW, OLD = "n" * 64, "o" * 64
 DEVICES = tuple(f"d{number}" for number in range(7))
-LATENCY = Gate(metric="latency_p95_us", limit=10_000, min_samples=10)
+LATENCY = Gate(metric="latency_p95_us", limit=10_000, min_samples=100)
 WAVES = [(1,), (2,), (1, 1), (3,), (1, 2), (7,), (1, 2, 4), (3, 4)]
 ENDED = ("SUCCEEDED", "ROLLED_BACK", "ABORTED")
 Policies = Literal["pause", "rollback"]
 
 
-def samples(us: float, frames: int = 5) -> Evidence:
+def samples(us: float, frames: int = 60) -> Evidence:
     counts = latency.empty()
     counts[latency.bucket(us)] = frames
     return Evidence(frames=frames, latency=tuple(counts), pairs=frames, agreed=frames)
