@@ -1,4 +1,4 @@
-"""python -m tests.benchmarks loop [--json FILE] [--demo FILE] [--quick]"""
+"""python -m tests.benchmarks {loop,gates} [--json FILE] [--demo FILE]"""
 
 from tests.benchmarks.loop import main
 

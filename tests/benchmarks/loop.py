@@ -1,4 +1,4 @@
-"""The figures of the loop: row path, inference floor, polls, and those that a run of the demo left behind.
+"""Benchmarks by name: the figures of the loop, with those that a run of the demo left behind, and what the gates' verdicts are worth.
 
 Goals are printed, never enforced: a figure of a shared machine is no reason to fail. Where possible a figure is a ratio against a floor
 measured in the same run. Each benchmark module has `figures() -> list of {"name", "value", "unit", "goal", "holds", "against"}`.
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 Figure = dict[str, Any]
-MODULES = ("backlog", "inference_floor", "polls", "decisions")
+MODULES = {"loop": ("backlog", "inference_floor", "polls", "decisions"), "gates": ("gates",)}
 FIELDS = ("name", "value", "unit", "goal", "holds", "against")
 AGENT_RSS_GOAL_MB = 60.0
 STORY_GOAL_S = 150.0
@@ -31,16 +31,16 @@ def figure(name: str, value: float, unit: str, goal: str = "", holds: bool | Non
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("name", choices=["loop"])
+    parser.add_argument("name", choices=sorted(MODULES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list of figures")
     parser.add_argument("--demo", type=Path, metavar="FILE", help="the --json of a run of the demo, for its figures")
     options = parser.parse_args(arguments)
-    figures = [line for name in MODULES for line in measured(name, _module(name))]
+    figures = [line for name in MODULES[options.name] for line in measured(name, _module(name))]
     if options.demo:
         figures += of_demo(json.loads(options.demo.read_text()))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    show(figures)
+    show(options.name, figures)
     return 0
 
 
@@ -72,11 +72,11 @@ def of_demo(record: dict[str, Any]) -> list[Figure]:
     return lines
 
 
-def show(figures: list[Figure]) -> None:
-    table = Table(title="loop")
+def show(title: str, figures: list[Figure]) -> None:
+    table = Table(title=title)
     for name in FIELDS:
         table.add_column(name, justify="right" if name == "value" else "left")
     for line in figures:
         holds = {True: "yes", False: "NO", None: ""}[line["holds"]]
-        table.add_row(*(holds if name == "holds" else str(line[name] or "") for name in FIELDS))
+        table.add_row(*(holds if name == "holds" else str("" if line[name] is None else line[name]) for name in FIELDS))
     Console(highlight=False).print(table)

@@ -115,7 +115,6 @@ SLOW, FAST = gate("latency_p95_us", 20_000, 27_500, "failed"), gate("latency_p95
 def test_the_limit_of_agreement_is_what_it_is_held_against_and_not_its_margin() -> None:
     assert (gates.limit_of(DISAGREES), gates.limit_of(AGREES)) == (0.92, 0.85)
     assert gates.limit_of(FAST) == 20_000
-    assert gates.limit_of(gate("agreement", 0.1, 0.694, "failed", "expected 0.950, margin 0.1")) == pytest.approx(0.85)
 
 
 @pytest.mark.parametrize(

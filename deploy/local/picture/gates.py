@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -36,9 +35,6 @@ METRICS: dict[GateMetric, Metric] = {
 }
 
 
-_EXPECTED = re.compile(r"expected ([0-9.]+), margin ([0-9.]+)")
-
-
 def metric_of(gate: GateView) -> Metric:
     """A metric that this picture does not know yet is shown under its own name."""
     return METRICS.get(gate.metric) or Metric(gate.metric.replace("_", " "), True, lambda value: f"{value:.3g}")
@@ -47,13 +43,7 @@ def metric_of(gate: GateView) -> Metric:
 def limit_of(gate: GateView) -> float:
     """What the value is held against, in the value's own unit: of agreement, the limit itself is a margin below what is expected."""
     held = gate.fails_at if gate.verdict == "failed" else gate.passes_at
-    return _limit_in_words(gate) if held is None else held
-
-
-def _limit_in_words(gate: GateView) -> float:
-    """Of a view without what it is held against: agreement says it in its reason."""
-    found = _EXPECTED.search(gate.reason) if gate.metric == "agreement" else None
-    return float(found[1]) - float(found[2]) if found else gate.limit
+    return gate.limit if held is None else held  # None: devices are counted
 
 
 def in_words(one: JudgedGate) -> str:
