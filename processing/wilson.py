@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Tuple
 
 _Z95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
-def wilson(successes: int, n: int) -> Tuple[float, float]:
+def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % interval: right also near 0 and 1, where the usual one leaves [0, 1]. For one look at a fixed `n`, at least 1."""
     share, z2 = successes / n, _Z95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)

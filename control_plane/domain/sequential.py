@@ -21,7 +21,7 @@ from math import inf, lgamma, log, log1p
 
 from processing.latency import EDGES_US
 
-PRIOR_SAMPLES = 20.0  # the prior counts as much as this many samples at the tested share: more would decide later on few samples, sooner on many
+PRIOR_SAMPLES = 20.0  # the prior counts as this many samples: more would decide later on few samples, sooner on many
 _HALVINGS = 50
 
 

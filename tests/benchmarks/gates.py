@@ -1,6 +1,6 @@
 """What a verdict is worth: how often the gates stop a candidate that is worse, and one that is not, when they are looked at thirty times.
 
-Runs are drawn at random and put to the very `judge` that campaigns use. Beside it stands the usual test, right for one look, at the same looks.
+Runs are drawn at random and put to the very `judge` that campaigns use. Beside it stands the usual test, which is right for one look.
 """
 
 from __future__ import annotations

@@ -169,7 +169,9 @@ def test_a_model_that_disagrees_is_never_activated() -> None:
 def test_a_bad_model_is_not_excused_by_its_own_packaging_having_seen_it() -> None:
     """Packaging measured 0.70 with an incumbent that names 97.8 % rightly; no model that is as good can agree on less than 95.6 %."""
     story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
-    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": Estimate(0.70, 360)})}, accuracies={OLD: Estimate(0.978, 1080)})
+    story.fleet = replace(
+        story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": Estimate(0.70, 360)})}, accuracies={OLD: Estimate(0.978, 1080)}
+    )
     story.evidence("a", pairs=200, agreed=139)
     assert story.waves() == ["FAILED"]
     assert "expected 0.956" in story.campaign.reason
@@ -177,7 +179,9 @@ def test_a_bad_model_is_not_excused_by_its_own_packaging_having_seen_it() -> Non
 
 def test_a_better_model_may_disagree_with_a_poor_incumbent() -> None:
     story = Story(("a",), gates=(AGREEMENT,), shadow_pairs=150).report("a", State.SHADOWING)
-    story.fleet = replace(story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": Estimate(0.58, 1080)})}, accuracies={OLD: Estimate(0.57, 1080)})
+    story.fleet = replace(
+        story.fleet, bundles={"p": Bundle(NEW, {"model:m/1": Estimate(0.58, 1080)})}, accuracies={OLD: Estimate(0.57, 1080)}
+    )
     story.evidence("a", pairs=300, agreed=174)
     assert story.campaign.executions[0].activate
 
