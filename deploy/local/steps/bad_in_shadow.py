@@ -18,7 +18,8 @@ GATES = {"agreement", "latency_p95_vs_incumbent"}
 async def run(story: Story, version: int = 3, waves: Sequence[str] = ("1", "all")) -> str:
     """The id of the device that ran it in its shadow."""
     since, step, it = story.feed.last, released.STEP[version], f"v{version}"
-    async with story.proving(step, f"{it} in the shadow: both shadow gates fail, the campaign halts", HALT_S, ["control"]) as proof:
+    what = f"{it} in the shadow: both gates fail ({campaigns.COARSE}), the campaign halts"
+    async with story.proving(step, what, HALT_S, ["control"]) as proof:
         pairs = campaigns.SHADOW_PAIRS
         campaign = await campaigns.begin(story, f"{it}-in-shadow", version, waves, campaigns.SHADOW_GATES, shadow_pairs=pairs)
         event, seen = await campaigns.halted(story, proof, campaign, since)
