@@ -16,6 +16,6 @@ compile() { # lock, Python, extras...
 
 UPGRADE=("$@")
 compile device-py38 3.8 onnx test               # the worker and what it shares with the cloud
-compile device-py310 3.10 device onnx test      # the agent, its worker and its pipeline
+compile device-py310 3.10 device onnx oip video test  # the agent, its worker and its pipeline
 compile control-py311 3.11 control lake build   # the programs in the cloud
 compile dev-py311 3.11 dev                      # all of it, with the tools
