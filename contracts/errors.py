@@ -125,6 +125,9 @@ CODES: dict[str, Code] = {
     ),
     "BUNDLE_LIMITS": Code(_R, "the bundle needs more memory or time than it states", "rebuild with true limits"),
     "BUNDLE_NO_SPACE": Code(_L, "too little free space to stage the bundle", "free space under the state folder"),
+    "BUNDLE_PROCESSING": Code(
+        _R, "this agent cannot do the bundle's pre- or post-processing", "see docs/reference/processing.md, or update the agent"
+    ),
     "BUNDLE_SELF_TEST": Code(_R, "the worker died or failed in its self-test", "read the worker's log"),
     # -- ASSIGNMENT
     "ASSIGNMENT_KIND": Code(_R, "the assignment's kind is unknown to this agent", "update the agent"),
@@ -186,6 +189,9 @@ CODES: dict[str, Code] = {
     "BUILD_LINT": Code(_R, "the quantized graph would be reinterpreted by a backend", "see the linter's finding"),
     "BUILD_ACCURACY": Code(_R, "quantization costs more accuracy than allowed", "use more calibration samples"),
     "BUILD_SOURCE": Code(_R, "the registered model cannot be read", "register an fp32 ONNX model with calibration and held-out sets"),
+    "BUILD_PROCESSING": Code(
+        _R, "pre- or post-processing cannot be done, or does not fit the model or the feature schema", "see docs/reference/processing.md"
+    ),
     "BUILD_PROFILE": Code(_R, "no firmware profile of this name", "see firmware_profiles/profiles, or add the board there"),
     "SIGNER_PEER": Code(_X, "the caller's uid is not allowed", "call as the control plane's user"),
     "SIGNER_MANIFEST": Code(_R, "the manifest is not valid or its members are missing", "build the bundle with skerry-build"),

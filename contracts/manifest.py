@@ -69,13 +69,19 @@ class Limits(Wire):
 
 
 class Evaluation(Wire):
-    """Measured by skerry-build on the held-out set with the quantized member, per promise P5."""
+    """Measured by skerry-build on the held-out set with the quantized member, per promise P5.
+
+    `accuracy`: share of samples whose answer is right: the label, or all boxes of a frame and no other (IoU >= 0.5).
+    """
 
     accuracy: float
     accuracy_fp32: float
     samples: int
     accuracy_low: float | None = None  # 95 % interval of `accuracy`
     accuracy_high: float | None = None
+    f1: float | None = None  # of a detector's boxes, with its 95 % interval
+    f1_low: float | None = None
+    f1_high: float | None = None
     # model version id (`model:<name>/<v>`) of an incumbent -> share of held-out samples on which both agree
     expected_agreement: dict[str, float] = {}
 

@@ -17,7 +17,7 @@ class ModelRegistration(Wire):
 
     model: Sha256  # fp32 ONNX
     calibration: Sha256  # .npz {x: float32 (n, *input shape)}
-    held_out: Sha256  # .npz {x, y: int64 (n,)}, split from training by original sample
+    held_out: Sha256  # .npz {x, y}, split from training by original sample; y: int64 (n,), or of a detector float32 (n, most, 5)
     signature: Sha256  # model.sig (Sigstore bundle JSON, DSSE)
     processing: Sha256  # processing.json
     feature_schema: Sha256  # feature_schema.json

@@ -4,35 +4,48 @@
               {"op": "layout", "order": "NCHW"}],
      "post": [{"op": "softmax"}, {"op": "top1"}]}
 
-Pre operations take and give float32 pictures of (height, width, channels); `layout` ends them with one request of batch 1 (it is added
-when it is missing). Post operations take a vector; `top1` ends them with {"label": int, "score": float}.
+pictures.py has the operations before the model, answers.py those after it; docs/reference/processing.md lists them all.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+import json
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from processing import answers, pictures
+from processing.answers import Answer, Form
+from processing.boxes import WHOLE, View
+from processing.pictures import Shape
+from processing.rows import Key
+from processing.spec import Fields, FrameUnfitError, SpecError
+
 Array = Any
-Picture = Callable[[Array], Array]
 Spec = Mapping[str, Any]
 
-ANSWER_KEYS = ("label", "score")  # what `top1`, the last operation, gives
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-_SPREAD_FLOOR = 1e-6  # a picture of one colour has no spread to divide by
+MAX_OPERATIONS = 32
+_LAYOUT = {"op": "layout", "order": "NCHW"}
 
 
 class Processing:
     """A compiled processing.json."""
 
-    def __init__(self, pre: Sequence[Picture], post: Sequence[Callable[[Any], Any]]) -> None:
-        self._pre, self._post = tuple(pre), tuple(post)
+    def __init__(self, pre: Sequence[pictures.Step], post: Sequence[answers.Step], form: Form) -> None:
+        self._pre, self._post, self._form = tuple(pre), tuple(post), form
+        self._fits: Any = None  # the last frame shape that was looked at: a camera keeps its size
+        self._view = WHOLE
+
+    # -- before the model
 
     def pre(self, frame: Array) -> Array:
-        """uint8 (height, width) or (height, width, channels) -> float32 (1, channels, height, width) or, by `layout`, NHWC."""
-        if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
-            raise ValueError(f"a frame is uint8 (height, width[, channels]), not {frame.dtype} {frame.shape}")
+        """uint8 (height, width) or (height, width, channels) -> float32 (1, channels, height, width) or, by `layout`, NHWC.
+
+        Raises FrameUnfitError when a crop lies outside of the frame, or the channels are not those that an operation wants.
+        """
+        if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or 0 in frame.shape:
+            raise FrameUnfitError(f"a frame is uint8 (height, width[, channels]), not {frame.dtype} {frame.shape}")
+        self.view(frame.shape)
         picture = frame.astype(np.float32).reshape(frame.shape[0], frame.shape[1], -1)
         for operation in self._pre:
             picture = operation(picture)
@@ -44,130 +57,121 @@ class Processing:
         """Frames -> one array of (n, channels, height, width)."""
         return np.concatenate([self.pre(frame) for frame in frames])
 
-    def post(self, vector: Array) -> dict[str, Any]:
-        """A model's output for one frame (any shape, flattened) -> {"label": int, "score": float}."""
-        value: Any = np.asarray(vector, dtype=np.float64).ravel()
+    def view(self, frame_shape: tuple[int, ...]) -> View:
+        """Which part of such a frame the model sees, for `post`. Raises FrameUnfitError."""
+        if frame_shape != self._fits:
+            shape = Shape(frame_shape[0], frame_shape[1], frame_shape[2] if len(frame_shape) == 3 else 1)
+            self._view, self._fits = _seen(self._pre, shape), frame_shape
+        return self._view
+
+    # -- after the model
+
+    def post(self, output: Array, view: View = WHOLE) -> Answer:
+        """A model's output for one frame (any shape, flattened) -> its answer. Boxes are in pixels of the frame that `view` is of;
+        without one their edges are shares of the picture that the model saw."""
+        value: Any = np.asarray(output, dtype=np.float64).ravel()
         for operation in self._post:
-            value = operation(value)
+            value = operation(value, view)
         return dict(value)
+
+    @property
+    def keys(self) -> Mapping[str, Key]:
+        """What an answer holds, for the columns of a feature schema."""
+        return self._form.keys
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a detector, in the order of their numbers; of a classifier ()."""
+        return self._form.classes
+
+    def agree(self, one: Answer, other: Answer) -> bool:
+        """Whether two answers to one frame are the same; see Form.agree."""
+        return self._form.agree(one, other)
+
+    def truth(self, label: Array) -> Answer:
+        """One entry of a held-out set's labels as the answer that it wants; see Form.truth."""
+        return self._form.truth(label)
+
+    # -- the model between them
+
+    def check(self, input_shape: Sequence[int], output_shape: Sequence[int]) -> None:
+        """Raises SpecError when this cannot stand around a model of these tensors, batch 1."""
+        request = pictures.layout(self._pre[-1]).request(_shape(self._pre, Shape()))
+        if len(request) != len(input_shape) or any(mine not in (None, its) for mine, its in zip(request, input_shape)):
+            raise SpecError(f"pre gives {_text(request)}, the model takes {_text(input_shape)}")
+        for operation in self._post:
+            if operation.takes == "vector":
+                operation.check(int(np.prod(output_shape)))
+
+
+def read(data: bytes) -> Spec:
+    """The bytes of a processing.json -> its specification. Raises SpecError."""
+    try:
+        spec = json.loads(data)
+    except (ValueError, RecursionError) as broken:
+        raise SpecError(f"processing.json is not JSON: {broken}") from broken
+    if not isinstance(spec, dict):
+        raise SpecError("processing.json is not an object")
+    return spec
 
 
 def compile(spec: Spec) -> Processing:
-    """Raises ValueError, which names the operation, when the specification is not one."""
-    pre, post = spec.get("pre"), spec.get("post")
-    if not isinstance(pre, list) or not isinstance(post, list):
-        raise ValueError("processing.json holds two lists, pre and post")
-    if not any(entry.get("op") == "layout" for entry in pre):
-        pre = [*pre, {"op": "layout", "order": "NCHW"}]
-    _check_last(pre, "layout")
-    _check_last(post, "top1")
-    return Processing([_operation(_PRE, entry) for entry in pre], [_operation(_POST, entry) for entry in post])
+    """Raises SpecError, which names operation and field, when the specification is not one."""
+    pre, post = (_entries(spec, name) for name in ("pre", "post"))
+    if not any(fields.op == "layout" for fields in pre):
+        pre.append(Fields(_LAYOUT))
+    before = [_picture_step(fields) for fields in pre]
+    pictures.layout(before[-1])
+    _shape(before, Shape())
+    return Processing(before, *_post(post))
 
 
-def _check_last(entries: list[Spec], name: str) -> None:
-    names = [entry.get("op") for entry in entries]
-    if names.count(name) != 1 or names[-1] != name:
-        raise ValueError(f"{name} must be the last operation, once")
+def _entries(spec: Spec, name: str) -> list[Fields]:
+    entries = spec.get(name) if isinstance(spec, Mapping) else None
+    if not isinstance(entries, list) or len(entries) > MAX_OPERATIONS:
+        raise SpecError(f"processing.json holds two lists, pre and post, of at most {MAX_OPERATIONS} operations")
+    return [Fields(entry) for entry in entries]
 
 
-def _operation(table: Mapping[str, Callable[[Spec], Any]], entry: Spec) -> Any:
-    name = str(entry.get("op"))
-    if name not in table:
-        raise ValueError("unknown operation {!r}; known: {}".format(name, ", ".join(sorted(table))))
+def _picture_step(fields: Fields) -> pictures.Step:
+    if fields.op not in pictures.OPERATIONS:
+        raise SpecError("unknown operation {!r}; known: {}".format(fields.op[:80], ", ".join(sorted(pictures.OPERATIONS))))
+    step = pictures.OPERATIONS[fields.op](fields)
+    fields.close()
+    return step
+
+
+def _post(entries: Sequence[Fields]) -> tuple[tuple[answers.Step, ...], Form]:
+    steps: list[answers.Step] = []
+    kind, form = "vector", Form({})
+    for fields in entries:
+        step = answers.operation(fields, kind)
+        fields.close()
+        steps.append(step)
+        kind, form = step.gives, step.form(form)
+    if kind != "answer":
+        raise SpecError("post ends with an answer: top1, top_k or boxes must come last")
+    return tuple(steps), form
+
+
+def _shape(steps: Sequence[pictures.Step], shape: Shape) -> Shape:
+    """The picture's shape before `layout`, which ends the steps. Raises SpecError."""
+    for number, step in enumerate(steps):
+        if number + 1 < len(steps) and isinstance(step, pictures.Layout):
+            raise SpecError("layout must be the last operation, once")
+        shape = step.shape(shape)
+    return shape
+
+
+def _seen(steps: Sequence[pictures.Step], shape: Shape) -> View:
+    view = View(0.0, 0.0, float(shape.width or 0), float(shape.height or 0))
     try:
-        return table[name](entry)
-    except KeyError as missing:
-        raise ValueError(f"{name} lacks {missing}") from missing
+        for step in steps:
+            view, shape = step.view(view, shape), step.shape(shape)
+    except SpecError as unfit:
+        raise FrameUnfitError(str(unfit)) from unfit
+    return view
 
 
-# -- pre
-
-
-def _grayscale(entry: Spec) -> Picture:
-    def grey(picture: Array) -> Array:
-        if picture.shape[2] == 1:
-            return picture
-        return (picture[:, :, :3] @ _LUMA)[:, :, None]
-
-    return grey
-
-
-def _resize(entry: Spec) -> Picture:
-    height, width = int(entry["height"]), int(entry["width"])
-    if entry.get("method", "box") != "box" or height < 1 or width < 1:
-        raise ValueError("resize knows the method box and sizes from 1 on")
-    weights: dict[Any, Any] = {}  # of the last frame size only: a camera keeps its size
-
-    def resize(picture: Array) -> Array:
-        size = picture.shape[:2]
-        if size not in weights:
-            weights.clear()
-            weights[size] = box_weights(size[0], height), box_weights(size[1], width)
-        rows, columns = weights[size]
-        return np.einsum("ih,hwc,jw->ijc", rows, picture, columns, optimize=True)
-
-    return resize
-
-
-def box_weights(source: int, target: int) -> Array:
-    """(target, source) float32: how much of each source pixel lies in each target pixel, when both cover the same length. Rows sum to 1."""
-    edges = np.arange(target + 1, dtype=np.float64) * source / target
-    pixels = np.arange(source, dtype=np.float64)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.clip(overlap, 0, None) * target / source).astype(np.float32)
-
-
-def _scale(entry: Spec) -> Picture:
-    factor = np.float32(entry["factor"])
-    return lambda picture: picture * factor
-
-
-def _normalize(entry: Spec) -> Picture:
-    mean, spread = np.asarray(entry["mean"], dtype=np.float32), np.asarray(entry["std"], dtype=np.float32)
-    if mean.shape != spread.shape or (spread <= 0).any():
-        raise ValueError("normalize wants as many std (> 0) as mean")
-    return lambda picture: (picture - mean) / spread
-
-
-def _standardize(entry: Spec) -> Picture:
-    def standardize(picture: Array) -> Array:
-        return (picture - picture.mean(dtype=np.float64)) / max(float(picture.std(dtype=np.float64)), _SPREAD_FLOOR)
-
-    return standardize
-
-
-def _layout(entry: Spec) -> Picture:
-    axes = {"NCHW": (2, 0, 1), "NHWC": (0, 1, 2)}.get(entry["order"])
-    if axes is None:
-        raise ValueError("layout knows NCHW and NHWC")
-    return lambda picture: picture.transpose(axes)[None]
-
-
-# -- post
-
-
-def _softmax(entry: Spec) -> Callable[[Array], Array]:
-    def softmax(vector: Array) -> Array:
-        raised = np.exp(vector - vector.max())
-        return raised / raised.sum()
-
-    return softmax
-
-
-def _top1(entry: Spec) -> Callable[[Array], dict[str, Any]]:
-    def top1(vector: Array) -> dict[str, Any]:
-        label = int(vector.argmax())
-        return {"label": label, "score": float(vector[label])}
-
-    return top1
-
-
-_PRE: Mapping[str, Callable[[Spec], Picture]] = {
-    "grayscale": _grayscale,
-    "resize": _resize,
-    "scale": _scale,
-    "normalize": _normalize,
-    "standardize": _standardize,
-    "layout": _layout,
-}
-_POST: Mapping[str, Callable[[Spec], Callable[[Any], Any]]] = {"softmax": _softmax, "top1": _top1}
+def _text(shape: Sequence[int | None]) -> str:
+    return " x ".join("?" if side is None else str(side) for side in shape)

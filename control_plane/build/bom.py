@@ -18,12 +18,13 @@ def ml_bom(version: ModelVersion, member: str, sha256: str, measured: Accuracy, 
     metrics = [
         _metric("accuracy", measured.quantized, measured.low, measured.high),
         _metric("accuracy fp32", measured.fp32),
-        *(_metric("accuracy", share, part=f"class {label}") for label, share in measured.per_class.items()),
+        *_boxes(measured),
+        *(_metric("f1" if measured.detection else "accuracy", share, part=f"class {label}") for label, share in measured.per_class.items()),
     ]
     registered = [_metric(name, value, part="as registered") for name, value in sorted(version.registration.metrics.items())]
     card = {
         "modelParameters": {
-            "task": "classification",
+            "task": "object-detection" if measured.detection else "classification",
             "datasets": [{"type": "dataset", "name": version.registration.data_digest, "classification": "training"}],
         },
         "quantitativeAnalysis": {"performanceMetrics": metrics + registered},
@@ -34,6 +35,14 @@ def ml_bom(version: ModelVersion, member: str, sha256: str, measured: Accuracy, 
         "properties": [{"name": "skerry:member", "value": member}, {"name": "skerry:run", "value": version.run}],
     }  # fmt: skip
     return _document([component], now)
+
+
+def _boxes(measured: Accuracy) -> list[dict[str, Any]]:
+    """Of a detector: what its boxes are worth, beside the share of frames that are right as a whole."""
+    found = measured.detection
+    if found is None:
+        return []
+    return [_metric("f1", found.f1, *found.f1_interval), _metric("precision", found.precision), _metric("recall", found.recall)]
 
 
 def sbom(now: datetime) -> bytes:

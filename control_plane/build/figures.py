@@ -1,16 +1,26 @@
-"""Figures of an evaluation, from outputs and labels. Pure. Outputs: float32 (n, classes); labels: int64 (n,)."""
+"""Figures of an evaluation, from post-processed answers and the truth of the same samples. Pure.
+
+A sample is right when its answer agrees with the truth, as the bundle's processing compares two answers: the same label, or the same boxes.
+So one notion serves accuracy, agreement with an incumbent, and a device's paired samples.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.errors import error
 from contracts.manifest import Limits, Tolerance
 from control_plane.build.source import F32
+from processing.answers import Answer
+from processing.golden import agreement as top1_agreement
+from processing.pipeline import Processing
+from processing.scores import Score, score
 from processing.wilson import wilson
+
+Answers = Sequence[Answer]
 
 MIN_MEMORY_BYTES = 192 << 20  # interpreter, numpy and runtime alone take about 100 MB
 MIN_LATENCY_US = 2000
@@ -26,7 +36,8 @@ class Accuracy:
     fp32: float
     low: float
     high: float
-    per_class: dict[str, float]
+    per_class: dict[str, float]  # of a classifier: the share that is right; of a detector: F1
+    detection: Score | None = None  # the boxes of a detector's quantized model
 
     @property
     def loss(self) -> float:
@@ -34,11 +45,24 @@ class Accuracy:
         return round((self.fp32 - self.quantized) * self.samples) / self.samples
 
 
-def accuracy(quantized: F32, fp32: F32, labels: NDArray[np.int64]) -> Accuracy:
-    right = quantized.argmax(axis=1) == labels
-    low, high = wilson(int(right.sum()), len(labels))
-    classes = {str(label): float(right[labels == label].mean()) for label in np.unique(labels)}
-    return Accuracy(len(labels), float(right.mean()), float((fp32.argmax(axis=1) == labels).mean()), low, high, classes)
+def answers(outputs: F32, processing: Processing) -> Answers:
+    return [processing.post(output) for output in outputs]
+
+
+def accuracy(quantized: Answers, fp32: Answers, truths: Answers, processing: Processing) -> Accuracy:
+    right = _agreeing(quantized, truths, processing)
+    share = agreement(fp32, truths, processing)
+    low, high = wilson(sum(right), len(right))
+    if not processing.classes:
+        return Accuracy(len(right), sum(right) / len(right), share, low, high, _per_label(right, truths))
+    parts = {name: score(quantized, truths, [name]).f1 for name in processing.classes}
+    detection = score(quantized, truths, processing.classes)
+    return Accuracy(len(right), sum(right) / len(right), share, low, high, parts, detection)
+
+
+def _per_label(right: Sequence[bool], truths: Answers) -> dict[str, float]:
+    labels = np.array([truth["label"] for truth in truths])
+    return {str(label): float(np.array(right)[labels == label].mean()) for label in np.unique(labels)}
 
 
 def check_accuracy(measured: Accuracy, max_loss: float, thing: str) -> None:
@@ -48,9 +72,14 @@ def check_accuracy(measured: Accuracy, max_loss: float, thing: str) -> None:
         raise error("BUILD_ACCURACY", thing, f"{seen} on {measured.samples} samples; at most {max_loss} may be lost")
 
 
-def agreement(one: F32, other: F32) -> float:
-    """Share of samples on which both name the same class."""
-    return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+def agreement(ones: Answers, others: Answers, processing: Processing) -> float:
+    """Share of samples on which both answer the same."""
+    agreeing = _agreeing(ones, others, processing)
+    return sum(agreeing) / len(agreeing)
+
+
+def _agreeing(ones: Answers, others: Answers, processing: Processing) -> list[bool]:
+    return [processing.agree(one, other) for one, other in zip(ones, others, strict=True)]
 
 
 def golden_indices(samples: int, wanted: int) -> list[int]:
@@ -58,10 +87,14 @@ def golden_indices(samples: int, wanted: int) -> list[int]:
     return sorted({int(n) for n in np.linspace(0, samples - 1, min(wanted, samples))})
 
 
-def tolerance(quantized: F32, fp32: F32) -> Tolerance:
-    """What the golden vectors showed here, with room for another instruction set; one vector may name another class."""
+def tolerance(quantized: F32, fp32: F32, processing: Processing) -> Tolerance:
+    """What the golden vectors showed here, with room for another instruction set; one vector may name another class.
+
+    The largest value of a detector's whole grid names nothing: there the values alone are judged.
+    """
     seen = float(np.abs(quantized - fp32).max())
-    return Tolerance(max_abs=round(seen * 1.5 + 0.02, 4), top1_agreement=max(0.0, agreement(quantized, fp32) - 1 / len(fp32)))
+    same = 0.0 if processing.classes else max(0.0, top1_agreement(quantized, fp32) - 1 / len(fp32))
+    return Tolerance(max_abs=round(seen * 1.5 + 0.02, 4), top1_agreement=same)
 
 
 def limits(rss_bytes: int, cpu_p95_us: float) -> Limits:

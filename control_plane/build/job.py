@@ -72,7 +72,9 @@ class Builder:
         lint.refuse(model, target.form)
         self.progress("linted", form=target.form)
         measured = self.evaluator.run(for_evaluation(model, target.form), source.input, source.output, source.held_out)
-        accuracy = figures.accuracy(measured.outputs, reference.outputs, source.labels)
+        quantized, fp32 = (figures.answers(run.outputs, source.processing) for run in (measured, reference))
+        truths = [source.processing.truth(label) for label in source.labels]
+        accuracy = figures.accuracy(quantized, fp32, truths, source.processing)
         self.progress("evaluated", form=target.form, accuracy=accuracy.quantized, accuracy_fp32=accuracy.fp32, samples=accuracy.samples)
         figures.check_accuracy(accuracy, self.policy.max_accuracy_loss, target.form)
         golden = figures.golden_indices(len(source.held_out), self.policy.golden_vectors)
@@ -81,14 +83,14 @@ class Builder:
             model=model,
             golden_input=source.held_out[golden],
             golden_output=reference.outputs[golden],
-            tolerance=figures.tolerance(measured.outputs[golden], reference.outputs[golden]),
+            tolerance=figures.tolerance(measured.outputs[golden], reference.outputs[golden], source.processing),
             limits=figures.limits(measured.rss_bytes, measured.cpu_p95_us),
             accuracy=accuracy,
             settings=_settings(target.form, len(source.calibration)),
-            expected_agreement=self._agreements(job, source, measured),
+            expected_agreement=self._agreements(job, source, quantized),
         )
 
-    def _agreements(self, job: BuildJob, source: Source, candidate: Run) -> dict[str, float]:
+    def _agreements(self, job: BuildJob, source: Source, candidate: figures.Answers) -> dict[str, float]:
         """With each incumbent that takes the same tensors; one that does not cannot shadow, and is left out and named in the log."""
         agreements = {}
         for version, digest in job.incumbents.items():
@@ -97,7 +99,8 @@ class Builder:
             except RejectedError as unlike:
                 self.progress("incumbent_not_comparable", incumbent=version, detail=unlike.detail)
                 continue
-            agreements[version] = figures.agreement(candidate.outputs, incumbent.outputs)
+            answers = figures.answers(incumbent.outputs, source.processing)
+            agreements[version] = figures.agreement(candidate, answers, source.processing)
             self.progress("incumbent_compared", incumbent=version, agreement=agreements[version])
         return agreements
 

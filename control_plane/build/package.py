@@ -79,7 +79,7 @@ def _files(order: Order) -> dict[str, bytes]:
     return {
         built.variant.member: built.model,
         form.FEATURE_SCHEMA: source.feature_schema_bytes,
-        form.PROCESSING: source.processing,
+        form.PROCESSING: source.processing_bytes,
         form.GOLDEN_INPUT: _npy(built.golden_input),
         form.GOLDEN_OUTPUT: _npy(built.golden_output),
         form.MODEL_SIGNATURE: source.signature,
@@ -92,8 +92,10 @@ def _manifest(order: Order, members: dict[str, Member]) -> dict[str, Any]:
     """The manifest as a JSON object, still without its provenance entry."""
     job, source, built = order.job, order.source, order.built
     version, measured = job.model_version, built.accuracy
+    boxes = measured.detection
+    f1 = {"f1": boxes.f1, "f1_low": boxes.f1_interval[0], "f1_high": boxes.f1_interval[1]} if boxes else {}
     evaluation = Evaluation(
-        accuracy=measured.quantized, accuracy_fp32=measured.fp32, samples=measured.samples, accuracy_low=measured.low,
+        **f1, accuracy=measured.quantized, accuracy_fp32=measured.fp32, samples=measured.samples, accuracy_low=measured.low,
         accuracy_high=measured.high, expected_agreement=built.expected_agreement,
     )  # fmt: skip
     parts = {

@@ -21,24 +21,33 @@ from contracts.errors import TrustError, error
 from contracts.features import FeatureSchema
 from contracts.manifest import TensorSpec, processing_spec
 from contracts.release import ModelRegistration
+from processing import pipeline
+from processing.pipeline import Processing
+from processing.rows import RowMaker
 from signatures import dsse, model_signature
 
 F32 = NDArray[np.float32]
+BOX_FIELDS = 5  # of one entry of a detector's y
 MAX_ARRAY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Source:
-    """A registered model version. Arrays: x float32 (n, *input shape without the batch), y int64 (n,)."""
+    """A registered model version. Arrays: x float32 (n, *input shape without the batch).
+
+    y of a classifier: int64 (n,). Of a detector: float32 (n, most, 5), the class or -1 for none, then left, top, right, bottom as shares of
+    the picture.
+    """
 
     model: bytes
     input: TensorSpec
     output: TensorSpec
     calibration: F32
     held_out: F32
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     signature: bytes
-    processing: bytes
+    processing_bytes: bytes
+    processing: Processing
     feature_schema: FeatureSchema
     materials: dict[str, str]  # name -> sha256 of the registered files, for the provenance
 
@@ -53,15 +62,17 @@ def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: d
     graph_input, graph_output = _tensors(files["model"])
     calibration = _array(files["calibration"], "calibration", "x", np.float32)
     held_out = _array(files["held_out"], "held_out", "x", np.float32)
-    labels = _array(files["held_out"], "held_out", "y", np.int64)
+    schema = _schema(files["feature_schema"])
+    processing = _processing(files["processing"], graph_input, graph_output, schema)
+    labels = _labels(files["held_out"], processing)
     for name, x in (("calibration", calibration), ("held_out", held_out)):
         if x.shape[1:] != graph_input.shape[1:] or not len(x) or not np.isfinite(x).all():
             raise error("BUILD_SOURCE", name, f"x has shape {x.shape}, the model wants (n, {graph_input.shape[1:]}), finite")
-    if labels.shape != (len(held_out),) or len(labels) < min_held_out:
+    if len(labels) != len(held_out) or len(labels) < min_held_out:
         raise error("BUILD_SOURCE", "held_out", f"{labels.shape} labels for {len(held_out)} samples, at least {min_held_out} are wanted")
     return Source(
-        files["model"], graph_input, graph_output, calibration, held_out, labels, files["signature"], files["processing"],
-        _schema(files["feature_schema"], files["processing"]), _materials(registration),
+        files["model"], graph_input, graph_output, calibration, held_out, labels, files["signature"], files["processing"], processing,
+        schema, _materials(registration),
     )  # fmt: skip
 
 
@@ -108,12 +119,39 @@ def _array(data: bytes, name: str, key: str, dtype: type[np.generic]) -> NDArray
     return np.ascontiguousarray(array)
 
 
-def _schema(schema: bytes, processing: bytes) -> FeatureSchema:
+def _labels(held_out: bytes, processing: Processing) -> NDArray[Any]:
+    if not processing.classes:
+        labels = _array(held_out, "held_out", "y", np.int64)
+        if labels.ndim != 1:
+            raise error("BUILD_SOURCE", "held_out: y", f"labels of shape {labels.shape}, not (n,)")
+        return labels
+    boxes = _array(held_out, "held_out", "y", np.float32)
+    if boxes.ndim != 3 or boxes.shape[2] != BOX_FIELDS:
+        raise error("BUILD_SOURCE", "held_out: y", f"boxes of shape {boxes.shape}, not (n, most, {BOX_FIELDS})")
+    number, edges = boxes[..., 0], boxes[..., 1:]
+    known = (number == np.round(number)) & (number >= -1) & (number < len(processing.classes))
+    within = (edges >= 0).all(axis=2) & (edges <= 1).all(axis=2) & (edges[..., 2:] > edges[..., :2]).all(axis=2)
+    if not (known & (within | (number == -1))).all():
+        raise error("BUILD_SOURCE", "held_out: y", "a class that is none of processing.json's, or edges that are no box within 0 to 1")
+    return boxes
+
+
+def _processing(data: bytes, input_spec: TensorSpec, output_spec: TensorSpec, schema: FeatureSchema) -> Processing:
+    """Compiled and held against the model and the feature schema: what a device would refuse is not built."""
     try:
-        processing_spec(dsse.parse_json(processing))
+        compiled = pipeline.compile(processing_spec(dsse.parse_json(data)))
+        compiled.check(input_spec.shape, output_spec.shape)
+        RowMaker([column.model_dump() for column in schema.columns], compiled.keys)
+    except ValueError as refused:
+        raise error("BUILD_PROCESSING", "processing", str(refused)[:300]) from refused
+    return compiled
+
+
+def _schema(schema: bytes) -> FeatureSchema:
+    try:
         return FeatureSchema.model_validate_json(schema)
     except (ValueError, ValidationError) as broken:
-        raise error("BUILD_SOURCE", "processing, feature_schema", str(broken)) from broken
+        raise error("BUILD_SOURCE", "feature_schema", str(broken)) from broken
 
 
 def _materials(registration: ModelRegistration) -> dict[str, str]:

@@ -84,8 +84,9 @@ class PipelineLink:
     async def route(self, live: str | None, shadow: str | None) -> int:
         """See `edge_agent.ports.Pipeline.route`. Returns when the pipeline has switched; a restart in between only delays it.
 
-        Raises LocalFaultError WORKER_START or WORKER_CIRCUIT_OPEN for a digest that is not loaded, RejectedError BUNDLE_SELF_TEST when the
-        pipeline cannot work with the bundle's processing; then the old routes stand. One call at a time.
+        Raises LocalFaultError WORKER_START or WORKER_CIRCUIT_OPEN for a digest that is not loaded, RejectedError BUNDLE_PROCESSING when the
+        pipeline cannot work with the bundle's processing, BUNDLE_SELF_TEST with its slot or arena; then the old routes stand. One call at a
+        time.
         """
         for digest in (live, shadow):
             if digest is not None:

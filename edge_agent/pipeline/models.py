@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from edge_agent.inference.client import Answer, Client, Ticket
 from edge_agent.pipeline.outgoing import Origin
 from processing import pipeline
 from processing.rows import RowMaker
+from processing.spec import FrameUnfitError
 
 Array = Any
 
@@ -21,11 +21,12 @@ class Model:
     """Opened from a `route` of contracts/pipeline.py and its three descriptors, which it owns."""
 
     def __init__(self, route: Mapping[str, Any], descriptors: tuple[int, int, int], lane: str) -> None:
-        """Raises OSError or ValueError when the slot or the arena is not what the route says."""
+        """Raises OSError or ValueError when the slot or the arena is not what the route says; SpecError for its processing."""
         self.digest = str(route["digest"])
-        self.spec = json.loads((Path(route["slot"]) / "processing.json").read_bytes())
+        self.spec = pipeline.read((Path(route["slot"]) / "processing.json").read_bytes())
         self.processing = pipeline.compile(self.spec)
-        self.row = RowMaker(route["columns"], pipeline.ANSWER_KEYS)
+        self.processing.check(route["input"]["shape"], route["output"]["shape"])
+        self.row = RowMaker(route["columns"], self.processing.keys)
         self.origin = Origin(lane, str(route["schema_id"]), self.digest)
         self.client = Client(route["arena"], route["input"], route["output"], descriptors)
 
@@ -38,15 +39,21 @@ class Seen:
     """What became of one frame. `code` says why there is no live answer; a missing shadow answer refuses nothing."""
 
     answer: Answer | None = None
-    label: dict[str, Any] | None = None  # the post-processed answer; None when there is none or it is not finite
+    label: Mapping[str, Any] | None = None  # the post-processed answer; None when there is none or it is not finite
     code: str = ""
     shadow_answer: Answer | None = None
-    shadow_label: dict[str, Any] | None = None
+    shadow_label: Mapping[str, Any] | None = None
+
+
+UNFIT = Seen(code="FRAME_SHAPE")  # the frame is not one that the bundle's processing can work on
 
 
 def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Seen:
     """One frame through both models at once; both answers are waited for until the same deadline (CLOCK_MONOTONIC)."""
-    values = live.processing.pre(frame)
+    try:
+        values = live.processing.pre(frame)
+    except FrameUnfitError:
+        return UNFIT
     try:
         ticket = live.client.submit(values, deadline_ns)
     except SkerryError as refused:
@@ -58,7 +65,7 @@ def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> 
         _collect(shadow, shadow_ticket)
         return Seen(code=refused.code)
     other = _collect(shadow, shadow_ticket)
-    return Seen(answer, _label(live, answer), "", other, _label(shadow, other))
+    return Seen(answer, _label(live, answer, frame), "", other, _label(shadow, other, frame))
 
 
 def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Ticket | None:
@@ -66,7 +73,7 @@ def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | Non
         return None
     try:
         return shadow.client.submit(values if shadow.spec == live.spec else shadow.processing.pre(frame), deadline_ns)
-    except SkerryError:
+    except (SkerryError, FrameUnfitError):
         return None
 
 
@@ -79,5 +86,7 @@ def _collect(model: Model | None, ticket: Ticket | None) -> Answer | None:
         return None
 
 
-def _label(model: Model | None, answer: Answer | None) -> dict[str, Any] | None:
-    return model.processing.post(answer.output) if model is not None and answer is not None and answer.finite else None
+def _label(model: Model | None, answer: Answer | None, frame: Array) -> Mapping[str, Any] | None:
+    if model is None or answer is None or not answer.finite:
+        return None
+    return model.processing.post(answer.output, model.processing.view(frame.shape))

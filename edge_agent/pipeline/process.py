@@ -21,6 +21,7 @@ from edge_agent.pipeline.outgoing import Outgoing
 from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.windows import Window
 from firmware_profiles import telemetry
+from processing.spec import SpecError
 
 WINDOW_S = 1.0
 LAST_ANSWERS_S = 2.0  # how long a stopping pipeline waits for the answer to its last rows
@@ -86,20 +87,20 @@ class Process:
             return
         taken_us, taken_utc_us = time.monotonic_ns() // 1000, time.time_ns() // 1000
         seen = infer(frame, self._live, self._shadow, int((due_s + self._deadline_s) * 1e9))
-        self._note(seen)
+        self._note(seen, self._live)
         if seen.label is None:
             self._refuse(seen.code or "WORKER_NOT_FINITE")
         elif not self._outgoing.add(self._live.origin, self._live.row(frame_no, taken_utc_us, taken_us, seen.label), time.monotonic()):
             self._refuse("QUEUE_FULL")
 
-    def _note(self, seen: Seen) -> None:
+    def _note(self, seen: Seen, live: Model) -> None:
         if seen.answer is not None:
             self._window.answered(seen.answer.compute_us)
             self._window.not_finite += not seen.answer.finite
         if seen.shadow_answer is not None:
             self._window.shadow_answered(seen.shadow_answer.compute_us)
         if seen.label is not None and seen.shadow_label is not None:
-            self._window.pair(seen.label["label"] == seen.shadow_label["label"])
+            self._window.pair(live.processing.agree(seen.label, seen.shadow_label))
 
     def _refuse(self, code: str, frames: int = 1) -> None:
         self._counters.add(Count.REFUSED, frames)
@@ -149,7 +150,8 @@ class Process:
         try:
             live, shadow = self._open_both(message)
         except (OSError, ValueError, KeyError) as unfit:
-            self._send({"kind": "routed", "route_no": message["route_no"], "code": "BUNDLE_SELF_TEST", "detail": repr(unfit)})
+            code = "BUNDLE_PROCESSING" if isinstance(unfit, SpecError) else "BUNDLE_SELF_TEST"
+            self._send({"kind": "routed", "route_no": message["route_no"], "code": code, "detail": repr(unfit)})
             return
         now_s = time.monotonic()
         self._outgoing.cut()

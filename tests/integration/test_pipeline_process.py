@@ -249,7 +249,7 @@ def test_a_bundle_with_unknown_processing_leaves_the_old_route(tmp_path: Path) -
             (tmp_path / "slots" / bad / "processing.json").write_text('{"pre": [{"op": "enhance"}], "post": [{"op": "top1"}]}')
             await made.link.route(good, None)
             for routes in ((bad, None), (good, bad)):
-                with pytest.raises(SkerryError, match="BUNDLE_SELF_TEST"):
+                with pytest.raises(SkerryError, match="BUNDLE_PROCESSING"):
                     await made.link.route(*routes)
             await made.rows(made.ledger.count() + 20)
             assert {by for by, _ in made.ledger.rows} == {good}

@@ -66,12 +66,14 @@ class ReleaseLine:
         read = source.read(registered.registration, files, pinned(self.site.read("public/model-signing.pub.pem").decode()), 100)
         x, y = small_data(12, seed=4)
         outputs = np.eye(3, dtype=np.float32)[y]
+        answers, truths = figures.answers(outputs, read.processing), [read.processing.truth(label) for label in y]
         variant = Variant(
             member="model.qdq_cpu.onnx", backend="onnxruntime", precision="int8_qdq_cpu", runtime_min="1.19", runtime_max="1.99"
         )
         built = Built(
             variant, small_model() + b"\0" * 70_000, x, outputs, Tolerance(max_abs=0.1, top1_agreement=0.9),
-            Limits(memory_bytes=200 << 20, latency_p95_us=5000), figures.accuracy(outputs, outputs, y), {"form": "qdq_cpu"},
+            Limits(memory_bytes=200 << 20, latency_p95_us=5000), figures.accuracy(answers, answers, truths, read.processing),
+            {"form": "qdq_cpu"},
         )  # fmt: skip
         return Order(registered.job(PROFILES, number), profile, read, built, NOW, NOW)
 

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.canonical import canonical_json, sha256_hex
 from contracts.errors import SkerryError
+from contracts.features import FRAME_COLUMNS, Column, FeatureSchema
 from control_plane.build import forms, source
 from control_plane.build.job import FILES
 from firmware_profiles.profiles import profiles
@@ -106,10 +107,32 @@ def test_a_calibration_set_must_fit_the_model_and_the_memory() -> None:
     assert code(calibration=bomb()) == "BUILD_SOURCE"
 
 
-@pytest.mark.parametrize("changed", [{"processing": b"[]"}, {"processing": b'{"pre":[]}'}, {"feature_schema": b"{}"}])
-def test_processing_and_schema_must_be_what_they_are_called(changed: dict[str, bytes]) -> None:
-    assert code(**changed) == "BUILD_SOURCE"
-    assert read(processing=canonical_json({"pre": [], "post": []})).processing == b'{"post":[],"pre":[]}'
+def test_a_schema_must_be_one() -> None:
+    assert code(feature_schema=b"{}") == "BUILD_SOURCE"
+
+
+TOP1 = [{"op": "top1"}]
+
+
+@pytest.mark.parametrize(
+    "processing",
+    [
+        b"[]", b'{"pre":[]}', b"[" * 100_000, b'{"pre":[],"pre":[],"post":[]}',
+        canonical_json({"pre": [{"op": "enhance"}], "post": TOP1}),
+        canonical_json({"pre": [{"op": "resize", "height": 9, "width": 8}], "post": TOP1}),  # the model takes 8 x 8
+        canonical_json({"pre": [], "post": [{"op": "top_k", "k": 4}]}),  # of three classes
+        canonical_json({"pre": [], "post": [{"op": "grid_boxes", "classes": ["a"], "rows": 2, "columns": 2}, {"op": "boxes"}]}),
+        canonical_json({"pre": [], "post": [*TOP1, {"op": "threshold", "score": 0.5}]}),  # a label that can be null in a column that cannot
+    ],
+)  # fmt: skip
+def test_processing_that_a_device_would_refuse_is_not_built(processing: bytes) -> None:
+    assert code(processing=processing) == "BUILD_PROCESSING"
+
+
+def test_the_feature_schema_must_be_made_of_what_the_answer_holds() -> None:
+    columns = (*FRAME_COLUMNS, Column(name="label", type="binary"))
+    schema = FeatureSchema(family="small", columns=columns)
+    assert code(feature_schema=canonical_json(schema.model_dump(mode="json"))) == "BUILD_PROCESSING"
 
 
 def test_the_profile_decides_the_form() -> None:
