@@ -2,90 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from contracts.errors import SkerryError
+from examples import command_line
+from examples.command_line import Example, Progress
 
-DEFAULT_URL = "http://127.0.0.1:8484"
-EXIT_OK, EXIT_FAILED = 0, 1
-
-
-class _Progress:
-    """One line for each step, with the seconds since the start, on stderr: stdout is for results."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def __call__(self, line: str) -> None:
-        print(f"{time.monotonic() - self._start:7.2f} s  {line}", file=sys.stderr, flush=True)
+if TYPE_CHECKING:
+    from examples.trained import Trained
 
 
-def _train(options: argparse.Namespace, say: _Progress) -> None:
-    from contracts.canonical import sha256_hex
+def _train(recipe: int, say: Progress) -> Trained:
     from examples.digits_line import train
-    from signatures import model_signature
 
-    key = options.key.read_bytes()  # first, so that a wrong path is met before the work
-    trained = train.train(options.recipe, say)
-    signature = model_signature.sign(key, {"model.onnx": sha256_hex(trained.model)})
-    train.write(trained, options.out, signature)
-    accuracy, low, high = (trained.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    print(f"accuracy {accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}, {trained.metrics['samples']:.0f} held-out frames)")
-    print(f"data {trained.data_digest}")
-    print(f"written to {options.out}")
+    return train.train(recipe, say)
 
 
-def _frames(options: argparse.Namespace, say: _Progress) -> None:
+def _frames(folder: Path, count: int, device: int) -> object:
     from examples.digits_line.frames import write_frames
 
-    say(f"drawing {options.count} frames for device {options.device}")
-    write_frames(options.out, options.count, options.device)
-    print(f"written to {options.out}")
+    return write_frames(folder, count, device)
 
 
-def _register(options: argparse.Namespace, say: _Progress) -> None:
-    from examples.digits_line.register import OperatorApi, register
-
-    api = OperatorApi(options.url, options.token_file.read_text().strip())
-    try:
-        print(register(api, options.name, options.folder, say).id)
-    finally:
-        api.close()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m examples.digits_line", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train", help="train, evaluate and sign by one recipe")
-    train.add_argument("--recipe", type=int, choices=(1, 2, 3), required=True, help="1 few frames, 2 many, 3 spoilt (README.md)")
-    train.add_argument("--out", type=Path, required=True, help="folder for the files")
-    train.add_argument("--key", type=Path, required=True, help="the trainer's signing key (EC P-256, PEM)")
-    train.set_defaults(run=_train)
-    frames = commands.add_parser("frames", help="draw the frames that one device's camera sees")
-    frames.add_argument("--out", type=Path, required=True, help="folder for the PNG files")
-    frames.add_argument("--device", type=int, default=1, help="seeds the choice of frames (default %(default)s)")
-    frames.add_argument("--count", type=int, default=300, help="how many (default %(default)s)")
-    frames.set_defaults(run=_frames)
-    register = commands.add_parser("register", help="upload and register what `train` wrote; prints the model version")
-    register.add_argument("--folder", type=Path, required=True, help="what --out of `train` was")
-    register.add_argument("--token-file", type=Path, required=True, help="the operators' token")
-    register.add_argument("--url", default=DEFAULT_URL, help="the operators' API (default %(default)s)")
-    register.add_argument("--name", default="digits_line", help="the registered model (default %(default)s)")
-    register.set_defaults(run=_register)
-    return parser
+DIGITS_LINE = Example("digits_line", {1: "few frames", 2: "many", 3: "spoilt"}, _train, _frames)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options, _Progress())
-    except SkerryError as failed:
-        print(f"digits_line: {failed}\n  remedy: {failed.remedy}\n  see: {failed.see}", file=sys.stderr)
-        return EXIT_FAILED
-    return EXIT_OK
+    return command_line.main(DIGITS_LINE, arguments)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from contracts.manifest import processing_spec
 from examples.digits_line import dataset, network, train
 from examples.digits_line.frames import write_frames
 from examples.digits_line.renderer import SIDE, render
+from examples.graph import run
+from examples.trained import Trained, write
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_the_graph_is_what_backends_know() -> None:
 
 def test_wide_pairs_change_nothing_but_the_time() -> None:
     x = np.random.default_rng(1).normal(size=(3, 1, 32, 32)).astype(np.float32)
-    narrow, wide = (train._run(network.features(pairs).SerializeToString(), x) for pairs in (0, 3))
+    narrow, wide = (run(network.features(pairs).SerializeToString(), x) for pairs in (0, 3))
     assert narrow == pytest.approx(wide, abs=1e-4)
 
 
@@ -97,18 +99,12 @@ def test_one_batch_is_mislabelled_in_v3_alone() -> None:
     assert [recipe.mislabelled for recipe in train.RECIPES.values()] == [False, False, True]
 
 
-@pytest.mark.parametrize(("right", "samples"), [(0, 10), (10, 10), (500, 1000)])
-def test_the_interval_holds_the_share_and_stays_a_share(right: int, samples: int) -> None:
-    low, high = train.wilson_interval(right, samples)
-    assert -1e-9 <= low <= right / samples <= high <= 1 + 1e-9
-    assert train.wilson_interval(500, 1000) == pytest.approx((0.469, 0.531), abs=0.001)
-
-
 def test_what_is_written_is_what_registration_wants(small: Any, tmp_path: Path) -> None:
     training, held_out = small
     x = train.preprocess(held_out.pixels)
-    trained = train.Trained(b"onnx", x[:4], x, held_out.labels, dataset.digest(training, held_out), {"p": "1"}, {"accuracy": 1.0})
-    train.write(trained, tmp_path, b"signature")
+    digest = dataset.digest(training, held_out)
+    trained = Trained(b"onnx", x[:4], x, held_out.labels, digest, {"p": "1"}, {"accuracy": 1.0}, train.PROCESSING, train.FEATURE_SCHEMA)
+    write(trained, tmp_path, b"signature")
     with np.load(tmp_path / "held_out.npz", allow_pickle=False) as sets:
         assert (sets["x"].shape, sets["x"].dtype, sets["y"].dtype) == ((60, 1, 32, 32), np.float32, np.int64)
     assert processing_spec(json.loads((tmp_path / "processing.json").read_text())) == train.PROCESSING

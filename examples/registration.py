@@ -6,7 +6,6 @@ A pattern for any training side: it needs an HTTP client and the models of `cont
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from contracts.canonical import sha256_hex
 from contracts.errors import CODES, SkerryError, error
 from contracts.operator import Problem
 from contracts.release import ModelRegistration, ModelVersion
-
-Progress = Callable[[str], None]
+from examples.command_line import Progress
 
 TIMEOUT_S = 120  # the first registration creates the registry's schema
 FILES = {

@@ -1,0 +1,1 @@
+"""A detector with boxes, its data and its registration: parts on a conveyor belt. Start with README.md."""
