@@ -34,6 +34,7 @@ class Story:
     record: Record
     seed: int
     picture: Path  # the page that is drawn at the end
+    example: str = "digits_line"  # of examples/: who trains, what the cameras see, and the model's name
     devices: dict[str, str] = field(default_factory=dict)  # program (agent-1) -> device id
     recipes: dict[int, int] = field(default_factory=lambda: {1: 1, 2: 2, 3: 3})  # model version -> what it is trained by
     releases: dict[int, str] = field(default_factory=dict)  # model version -> release id
@@ -124,7 +125,7 @@ class Story:
         return json.loads(done.stdout)
 
     async def trainer(self, *arguments: str) -> Done:
-        return await self.act("trainer", self.site.bin("python"), "-m", "examples.digits_line", *arguments)
+        return await self.act("trainer", self.site.bin("python"), "-m", f"examples.{self.example}", *arguments)
 
     async def agent(self, name: str, *arguments: str) -> Any:
         """`skerry-agent ARGUMENTS --json` on a device: what it printed, parsed."""

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from contracts.errors import CODES
 from contracts.features import FRAME_COLUMNS, GAPS, QUARANTINE, Column, FeatureSchema, bronze
 from docs import generate
+from examples.belt_parts import train as belt_parts
 from sync.ingest.arrow import arrow_schema
 from tests.architecture.source import PACKAGES, REPO, text_files
 from tests.architecture.test_programs import SCRIPTS
@@ -110,7 +111,7 @@ def test_images_are_small_and_shown() -> None:
 # -- commands
 
 
-MODULES = ("python -m examples.digits_line",)
+MODULES = ("python -m examples.digits_line", "python -m examples.belt_parts")
 
 
 def commands() -> list[tuple[Path, str]]:
@@ -173,7 +174,7 @@ def test_the_queries_that_are_shown_run_on_the_tables_of_the_contract(tmp_path: 
         family="digits_line",
         columns=(*FRAME_COLUMNS, Column(name="label", type="i16"), Column(name="score", type="f32")),
     )
-    for table in (bronze(schema), QUARANTINE, GAPS):
+    for table in (bronze(schema), bronze(belt_parts.FEATURE_SCHEMA), QUARANTINE, GAPS):
         DeltaTable.create(str(lake / table.name), schema=arrow_schema(table.columns), partition_by=list(table.partition_by))
     page = (REPO / "docs" / "how-to" / "query-the-lake.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from deploy.local.processes import command
@@ -42,11 +43,11 @@ def _rows(ledger: dict[str, Any]) -> int:
     return sum(stream["accepted_rows"] for stream in ledger["streams"].values())
 
 
-async def drained(story: Story) -> dict[str, dict[str, Any]]:
+async def drained(story: Story, names: Sequence[str] = tuple(AGENTS)) -> dict[str, dict[str, Any]]:
     """The ledgers once nothing more is accepted and everything is acked."""
-    async with story.proving("f", "devices stand still: everything accepted is acked", DRAIN_S, [*AGENTS, "ingest"]) as proof:
-        await asyncio.gather(*(_without_frames(story, name) for name in AGENTS))
-        ledgers = {name: await _settled(story, name) for name in AGENTS}
+    async with story.proving("f", "devices stand still: everything accepted is acked", DRAIN_S, [*names, "ingest"]) as proof:
+        await asyncio.gather(*(_without_frames(story, name) for name in names))
+        ledgers = {name: await _settled(story, name) for name in names}
         proof.source = "device"
         proof.figures.update({name: _rows(ledger) for name, ledger in ledgers.items()})
         return ledgers

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from deploy.local.story import Story, want
 
-MODEL = "digits_line"
 STEP = {1: "a", 2: "b", 3: "h"}  # of the story, in which a version comes
 TRAIN_S, REGISTER_S, BUILD_S, APPROVE_S = 120, 60, 180, 60
 
@@ -26,10 +25,10 @@ async def register(story: Story, version: int) -> None:
         since = story.feed.last
         token = str(story.site.token("trainer"))
         await story.trainer(
-            "register", "--folder", str(folder(story, version)), "--token-file", token, "--url", story.site.url, "--name", MODEL
+            "register", "--folder", str(folder(story, version)), "--token-file", token, "--url", story.site.url, "--name", story.example
         )
         event = await story.operators_event(proof, lambda event: event.event == "model_registered", since)
-        want(event.subject == f"model:{MODEL}/{version}", "the registry numbers versions", event)
+        want(event.subject == f"model:{story.example}/{version}", "the registry numbers versions", event)
         proof.figures.update(version=event.subject, run=event.data["run"], data=event.data["data"].rpartition(":")[2])
 
 
@@ -37,7 +36,7 @@ async def release(story: Story, version: int) -> None:
     """Move the alias; wait for the build; approve as the approver; wait for the signature."""
     step, since = STEP[version], story.feed.last
     async with story.proving(step, f"alias candidate -> v{version}, bundle built", BUILD_S, ["control", "build"]) as proof:
-        await story.skerry("operator", "model", "alias", MODEL, "candidate", str(version))
+        await story.skerry("operator", "model", "alias", story.example, "candidate", str(version))
         built = await story.operators_event(proof, lambda event: event.event in ("release_built", "release_failed"), since)
         want(built.event == "release_built", "the build succeeds", built.data)
         story.releases[version] = built.subject
