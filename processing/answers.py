@@ -33,10 +33,13 @@ class Form(NamedTuple):
     classes: tuple[str, ...] = ()
 
     def agree(self, one: Answer, other: Answer) -> bool:
-        """Classifier: the same label. Detector: the same boxes, paired one to one, of the same class, with IoU >= SAME_IOU."""
+        """Classifier: the same label. Detector: the same boxes, paired one to one, of the same class, with IoU >= SAME_IOU.
+
+        `other` may be of another form, a candidate's: then they do not agree.
+        """
         if not self.classes:
-            return bool(one["label"] == other["label"])
-        if len(one["boxes"]) != len(other["boxes"]):
+            return "label" in other and bool(one["label"] == other["label"])
+        if "boxes" not in other or len(one["boxes"]) != len(other["boxes"]):
             return False
         pairs = (matched(edges(one, name), edges(other, name), SAME_IOU) for name in self.classes)
         return sum(pairs) == len(one["boxes"])

@@ -16,6 +16,7 @@ from processing.spec import Fields, SpecError
 Array = Any
 
 MAX_RESIZED, MAX_SIDE = 4096, 16384  # pixels
+MAX_AREA = 2**22  # pixels of a resized picture: 2048 x 2048
 _LUMA = tuple(np.float32(share) for share in (0.299, 0.587, 0.114))  # ITU-R BT.601
 _SPREAD_FLOOR = 1e-6  # a picture of one colour has no spread to divide by
 _LARGEST = 1e6
@@ -30,7 +31,12 @@ class Shape(NamedTuple):
 
 
 class Step:
-    """One operation. `shape` and `view` say what it does to the size and to the part of the frame that the picture shows."""
+    """One operation. `shape` and `view` say what it does to the size and to the part of the frame that the picture shows.
+
+    `selects`: it only chooses pixels, so it may do so before they become floats.
+    """
+
+    selects = False
 
     def __call__(self, picture: Array) -> Array:
         raise TypeError("each operation computes something of its own")
@@ -58,6 +64,8 @@ class _Grayscale(Step):
 
 
 class _Crop(Step):
+    selects = True
+
     def __init__(self, fields: Fields) -> None:
         self._top, self._left = (fields.whole(name, 0, MAX_SIDE) for name in ("top", "left"))
         self._height, self._width = (fields.whole(name, 1, MAX_SIDE) for name in ("height", "width"))
@@ -84,6 +92,8 @@ class _Crop(Step):
 class _Resize(Step):
     def __init__(self, fields: Fields) -> None:
         self._height, self._width = (fields.whole(name, 1, MAX_RESIZED) for name in ("height", "width"))
+        if self._height * self._width > MAX_AREA:
+            raise SpecError(f"resize: at most {MAX_AREA} pixels")
         self._taps = {"box": resample.box, "bilinear": resample.bilinear}[fields.one_of("method", ("box", "bilinear"), "box")]
         self._known: dict[Any, tuple[resample.Taps, resample.Taps]] = {}  # of the last size only: a camera keeps its size
 

@@ -46,9 +46,9 @@ class Processing:
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or 0 in frame.shape:
             raise FrameUnfitError(f"a frame is uint8 (height, width[, channels]), not {frame.dtype} {frame.shape}")
         self.view(frame.shape)
-        picture = frame.astype(np.float32).reshape(frame.shape[0], frame.shape[1], -1)
+        picture = frame.reshape(frame.shape[0], frame.shape[1], -1)
         for operation in self._pre:
-            picture = operation(picture)
+            picture = operation(picture if operation.selects else picture.astype(np.float32, copy=False))
         return np.ascontiguousarray(picture, dtype=np.float32)
 
     __call__ = pre

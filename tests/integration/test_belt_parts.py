@@ -27,7 +27,7 @@ from processing import pipeline
 from tests.integration.local_site import local_site
 
 PORT_BASE, SEED = 23_280, 21
-AGENT, LIMIT_S, CAMPAIGN_S, MIN_ROWS = "agent-1", 300, 120, 200
+AGENT, LIMIT_S, CAMPAIGN_S, MIN_ROWS = "agent-1", 400, 120, 200
 GATES = ("install_success=1", "agreement=0.2@100", "latency_p95_vs_incumbent=5@100")
 COLUMNS = (
     "frame_no",

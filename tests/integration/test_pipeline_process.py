@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -255,6 +256,24 @@ def test_a_bundle_with_unknown_processing_leaves_the_old_route(tmp_path: Path) -
             assert {by for by, _ in made.ledger.rows} == {good}
             with pytest.raises(SkerryError, match="WORKER_START"):
                 await made.link.route("0" * 64, None)
+
+    run(scenario())
+
+
+def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with site(tmp_path) as made:
+            digest = await made.load(onnx_slot)
+            crop = {"op": "crop", "top": 10, "left": 0, "height": 15, "width": 24}  # the pictures have 24 rows
+            spec = {"pre": [crop, *list(PROCESSING["pre"])], "post": PROCESSING["post"]}
+            (tmp_path / "slots" / digest / "processing.json").write_text(json.dumps(spec))
+            await made.link.route(digest, None)
+            seen = await made.window(lambda window: window["frames"] > FPS // 2)
+            assert seen["refusals"].get("FRAME_SHAPE", 0) > 0
+            assert seen["accepted_rows"] == 0
+            await made.link.close()
+            made.check_books()
+            assert made.ledger.rows == []
 
     run(scenario())
 

@@ -172,6 +172,12 @@ def test_a_frame_is_right_when_all_its_boxes_are_and_no_other() -> None:
     assert figures.agreement(seen, TRUTH, PROCESSING) == 0.5
 
 
+def test_an_answer_of_another_form_never_agrees() -> None:
+    labelling = pipeline.compile({"pre": [], "post": [{"op": "top1"}]})
+    assert not PROCESSING.agree(answer(), {"label": 1, "score": 0.5})
+    assert not labelling.agree({"label": 1, "score": 0.5}, answer())
+
+
 def test_nothing_to_find_and_nothing_found_is_all_that_could_be_done() -> None:
     measured = figures.accuracy([answer()] * 3, TRUTH[2:3] * 3, [answer()] * 3, PROCESSING)
     assert measured.detection is not None

@@ -57,6 +57,7 @@ def after(*post: Any) -> Any:
         (spec({"op": "resize", "height": 3}), "resize lacks 'width'"),
         (spec({**SIZED, "height": 0}), "height is a whole number from 1"),
         (spec({**SIZED, "height": 4097}), "from 1 to 4096, not 4097"),
+        (spec({**SIZED, "height": 4096, "width": 2048}), "at most 4194304 pixels"),
         (spec({**SIZED, "height": 10**30}), "from 1 to 4096"),
         (spec({**SIZED, "width": 8.0}), "width is a whole number"),
         (spec({**SIZED, "width": True}), "width is a whole number"),
