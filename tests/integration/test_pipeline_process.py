@@ -265,7 +265,7 @@ def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tm
         async with site(tmp_path) as made:
             digest = await made.load(onnx_slot)
             crop = {"op": "crop", "top": 10, "left": 0, "height": 15, "width": 24}  # the pictures have 24 rows
-            spec = {"pre": [crop, *list(PROCESSING["pre"])], "post": PROCESSING["post"]}
+            spec = {**PROCESSING, "pre": [crop, *PROCESSING["pre"]]}
             (tmp_path / "slots" / digest / "processing.json").write_text(json.dumps(spec))
             await made.link.route(digest, None)
             seen = await made.window(lambda window: window["frames"] > FPS // 2)

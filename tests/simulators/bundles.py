@@ -17,7 +17,7 @@ from edge_agent.inference.worker.backends import fake
 
 SIDE, CLASSES = 8, 4
 INPUT_SHAPE, OUTPUT_SHAPE = (1, 1, SIDE, SIDE), (1, CLASSES)
-PROCESSING = {
+PROCESSING: dict[str, Any] = {
     "pre": [{"op": "grayscale"}, {"op": "resize", "height": SIDE, "width": SIDE, "method": "box"}, {"op": "standardize"}],
     "post": [{"op": "softmax"}, {"op": "top1"}],
 }
