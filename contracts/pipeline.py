@@ -11,6 +11,8 @@ window  {kind, bundle_digest, duration_s, frames, accepted_rows, refused, refusa
          shadow_digest, pairs, agreed, shadow_latency: [..],
          frames_total, accepted_total, refused_total, pending}   deltas since the last window, about one a second; the last line: since the
                                                       run folder was made (pipeline/counters.py)
+        refusals are by error code, or FRAME_LATE (its turn came too late), FRAME_SOURCE (none came), FRAME_SHAPE (the bundle's processing
+        cannot work on it)
 routes  {kind, route_no, live: route or None, shadow: route or None, source: {...}}
         route = {digest, slot, schema_id, columns, input, output,
                  arena: {seat, cells, cell_bytes, input_offset, ...as in edge_agent/inference/wire.py}}
