@@ -58,7 +58,8 @@ class Tolerance(Wire):
     """Golden outputs come from the fp32 reference at packaging; the device's output must lie this near."""
 
     max_abs: float
-    top1_agreement: float = Field(ge=0, le=1)  # share of vectors whose arg max is equal
+    top1_agreement: float = Field(ge=0, le=1)  # share of vectors whose arg max is equal; 0 for a detector, whose arg max names nothing
+    answer_agreement: float = Field(default=0, ge=0, le=1)  # of a detector: share of vectors whose post-processed answers agree
 
 
 class Limits(Wire):

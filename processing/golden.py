@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from processing.pipeline import Processing
+
 Array = Any
 
 
@@ -31,6 +33,12 @@ def compare(expected: Array, actual: Array) -> Comparison:
     finite = bool(good.all())
     max_abs = float(np.abs(wanted - seen).max()) if finite else float("inf")
     return Comparison(max_abs, float(agrees.mean()), finite)
+
+
+def answer_agreement(expected: Array, actual: Array, processing: Processing) -> float:
+    """Share of vectors (n, ...) whose answers agree after post-processing."""
+    pairs = zip(expected, actual)
+    return sum(processing.agree(processing.post(wanted), processing.post(seen)) for wanted, seen in pairs) / len(expected)
 
 
 def agreement(left: Array, right: Array) -> float:

@@ -14,8 +14,8 @@ import numpy as np
 from contracts.errors import error
 from contracts.manifest import Limits, Tolerance
 from control_plane.build.source import F32
+from processing import golden
 from processing.answers import Answer
-from processing.golden import agreement as top1_agreement
 from processing.pipeline import Processing
 from processing.scores import Score, score
 from processing.wilson import wilson
@@ -90,11 +90,14 @@ def golden_indices(samples: int, wanted: int) -> list[int]:
 def tolerance(quantized: F32, fp32: F32, processing: Processing) -> Tolerance:
     """What the golden vectors showed here, with room for another instruction set; one vector may name another class.
 
-    The largest value of a detector's whole grid names nothing: there the values alone are judged.
+    The largest value of a detector's whole grid names nothing: there the answers are compared.
     """
-    seen = float(np.abs(quantized - fp32).max())
-    same = 0.0 if processing.classes else max(0.0, top1_agreement(quantized, fp32) - 1 / len(fp32))
-    return Tolerance(max_abs=round(seen * 1.5 + 0.02, 4), top1_agreement=same)
+    seen, one = float(np.abs(quantized - fp32).max()), 1 / len(fp32)
+    max_abs = round(seen * 1.5 + 0.02, 4)
+    if processing.classes:
+        share = golden.answer_agreement(fp32, quantized, processing)
+        return Tolerance(max_abs=max_abs, top1_agreement=0.0, answer_agreement=max(0.0, share - one))
+    return Tolerance(max_abs=max_abs, top1_agreement=max(0.0, golden.agreement(quantized, fp32) - one))
 
 
 def limits(rss_bytes: int, cpu_p95_us: float) -> Limits:

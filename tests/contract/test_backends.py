@@ -148,3 +148,41 @@ def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str) ->
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(StartError, match="BUNDLE_SELF_TEST"):
         open_slot(tmp_path, 0)
+
+
+DETECTOR = {
+    "pre": [],
+    "post": [{"op": "grid_boxes", "classes": ["part"], "rows": 1, "columns": 1}, {"op": "threshold", "score": 0.5}, {"op": "boxes"}],
+}
+# of the fake, output = input here: nothing, part, right, down, width, height
+GRIDS = np.array([[0, 9, 0, 0, 0.5, 0.5], [0, 9, 0.1, 0, 0.5, 0.5], [9, 0, 0, 0, 0.5, 0.5]], np.float32)
+
+
+def detector_slot(folder: Path, golden: Any, spec: bytes = b"") -> Slot:
+    slot = write_slot(
+        folder, "fake", input={"name": "x", "dtype": "f32", "shape": [1, 1, 2, 3]}, output={"name": "y", "dtype": "f32", "shape": [1, 6]},
+        tolerance={"max_abs": 1.0, "top1_agreement": 0.0, "answer_agreement": 0.9},
+    )  # fmt: skip
+    np.save(str(folder / "golden_input.npy"), GRIDS.reshape(3, 1, 2, 3))
+    np.save(str(folder / "golden_output.npy"), golden)
+    (folder / "processing.json").write_bytes(spec or json.dumps(DETECTOR).encode())
+    return slot
+
+
+def test_a_detectors_boxes_are_held_against_the_golden_ones(tmp_path: Path) -> None:
+    slot = detector_slot(tmp_path, GRIDS + np.float32(0.01))
+    assert self_test(slot, backends.load(slot))["golden"]["answer_agreement"] == 1.0
+    elsewhere = GRIDS.copy()
+    elsewhere[1, 2] = -0.3  # within max_abs, and another box
+    slot = detector_slot(tmp_path, elsewhere)
+    with pytest.raises(StartError, match=r"answers agree on 0\.667") as refused:
+        self_test(slot, backends.load(slot))
+    assert refused.value.code == "BUNDLE_GOLDEN"
+
+
+@pytest.mark.parametrize("spec", [b"{", b'{"pre": [], "post": [{"op": "enhance"}]}', b'{"pre": [], "post": [{"op": "top_k", "k": 9}]}'])
+def test_a_detector_whose_boxes_nobody_can_read_does_not_start(tmp_path: Path, spec: bytes) -> None:
+    slot = detector_slot(tmp_path, GRIDS, spec)
+    with pytest.raises(StartError) as refused:
+        self_test(slot, backends.load(slot))
+    assert refused.value.code == "BUNDLE_PROCESSING"

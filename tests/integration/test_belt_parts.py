@@ -124,6 +124,7 @@ def test_the_detector_was_built_with_figures_of_frames_and_of_boxes(told: Told) 
         assert measured.f1_high is not None
         assert 0.9 < measured.f1_low < (measured.f1 or 0) < measured.f1_high < 1
         assert manifest.tolerance.top1_agreement == 0, "the largest value of a grid names nothing"
+        assert manifest.tolerance.answer_agreement >= 0.75
     assert told.second.evaluation.accuracy > told.first.evaluation.accuracy
 
 

@@ -16,7 +16,9 @@ import numpy as np
 from edge_agent.inference.worker.backends import BackendError, Session
 from edge_agent.inference.worker.slot import Slot, golden
 from edge_agent.inference.worker.start_error import StartError
-from processing.golden import compare
+from processing import pipeline
+from processing.golden import answer_agreement, compare
+from processing.spec import SpecError
 
 Array = Any
 WARM_UP_RUNS = 3
@@ -31,12 +33,14 @@ def self_test(slot: Slot, session: Session) -> dict[str, Any]:
     for _ in range(WARM_UP_RUNS):
         runner.run(inputs[: runner.batch])
     runner.clear_times()
-    result = compare(outputs, runner.run(inputs))
+    seen = runner.run(inputs)
+    result = compare(outputs, seen)
     runner.time_on(inputs)
     figures = {**runner.figures(), "golden": {"vectors": len(inputs), "max_abs": result.max_abs, "top1_agreement": result.top1_agreement}}
     if not result.finite:
         raise StartError("WORKER_NOT_FINITE", "the model answers its golden inputs with NaN or infinity", figures)
     _check_tolerance(slot.manifest["tolerance"], figures)
+    _check_answers(slot, outputs, seen, figures)
     _check_limits(slot.manifest["limits"], figures)
     return figures
 
@@ -98,6 +102,21 @@ def _check_tolerance(tolerance: dict[str, Any], figures: dict[str, Any]) -> None
     if seen["top1_agreement"] < tolerance["top1_agreement"]:
         detail = "top-1 agreement {:.3f} < {:.3f}".format(seen["top1_agreement"], tolerance["top1_agreement"])
         raise StartError("BUNDLE_GOLDEN", detail, figures)
+
+
+def _check_answers(slot: Slot, expected: Array, actual: Array, figures: dict[str, Any]) -> None:
+    """Of a detector: its boxes, as the bundle's own processing reads them."""
+    least = slot.manifest["tolerance"].get("answer_agreement", 0)
+    if not least:
+        return
+    try:
+        processing = pipeline.compile(pipeline.read((slot.folder / "processing.json").read_bytes()))
+        processing.check(slot.input.shape, slot.output.shape)
+    except (OSError, SpecError) as unfit:
+        raise StartError("BUNDLE_PROCESSING", str(unfit), figures) from unfit
+    seen = figures["golden"]["answer_agreement"] = answer_agreement(expected, actual, processing)
+    if seen < least:
+        raise StartError("BUNDLE_GOLDEN", f"answers agree on {seen:.3f} of the vectors, {least:.3f} are wanted", figures)
 
 
 def _check_limits(limits: dict[str, Any], figures: dict[str, Any]) -> None:
