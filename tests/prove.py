@@ -17,9 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
 
 REPO = Path(__file__).resolve().parent.parent
 PLANTED = REPO / "tests" / "planted"
@@ -110,20 +113,36 @@ def _within(failed: str, node: str) -> bool:
     return failed == node or failed.startswith((node + "[", node + "::"))
 
 
-def prove(bugs: list[Bug]) -> Iterator[Verdict]:
-    with copied_tree() as tree:
+def prove(bugs: list[Bug], at_once: int) -> Iterator[Verdict]:
+    """In the order of `bugs`; each of `at_once` threads has a copy of the tree."""
+    with ExitStack() as copies, ThreadPoolExecutor(at_once) as pool:
+        trees = SimpleQueue[Path]()
+        for _ in range(at_once):
+            trees.put(copies.enter_context(copied_tree()))
+        tree = trees.get()
         sound = run_tests(tree, [node for bug in bugs for node in bug.must_fail]).code == TESTS_PASSED
-        for bug in bugs:
-            began = time.monotonic()
+        trees.put(tree)
+        yield from pool.map(lambda bug: _proven(bug, trees, sound), bugs)
+
+
+_starting_programs = Lock()  # integration tests start programs on ports of their own: one at a time
+
+
+def _proven(bug: Bug, trees: SimpleQueue[Path], sound: bool) -> Verdict:
+    with _starting_programs if any("integration" in node for node in bug.must_fail) else nullcontext():
+        tree, began = trees.get(), time.monotonic()
+        try:
             seen, reason = judge(bug, tree, passes_without=sound)
-            yield Verdict(bug, seen, reason, time.monotonic() - began)
+        finally:
+            trees.put(tree)
+    return Verdict(bug, seen, reason, time.monotonic() - began)
 
 
 def main() -> int:
     bugs = planted(sys.argv[1:])
     survived = 0
     print(f"{'planted bug':<40} {'verdict':<10} {'s':>6}  tests", flush=True)
-    for verdict in prove(bugs):
+    for verdict in prove(bugs, os.cpu_count() or 1):
         survived += not verdict.seen
         word = "seen" if verdict.seen else "SURVIVED"
         print(f"{verdict.bug.name:<40} {word:<10} {verdict.seconds:>6.1f}  {' '.join(verdict.bug.must_fail)}", flush=True)

@@ -38,7 +38,7 @@ run_pytest() { # name, interpreter, arguments...
   local name=$1 python=$2 rc
   shift 2
   printf '\n== %s\n' "$name"
-  "$python" -m pytest -p no:cacheprovider "$@" 2>&1 | tee "$LOGS/out"
+  "$python" -m pytest -p no:cacheprovider --durations=15 --durations-min=5 "$@" 2>&1 | tee "$LOGS/out"
   rc=${PIPESTATUS[0]}
   [ "$rc" = 0 ] || failed=1
   closing+=("$name: $(grep -v '^\s*$' "$LOGS/out" | tail -1) (exit code $rc)")
