@@ -15,6 +15,7 @@ from contracts.ids import DeviceId, Sha256, Wire
 BATCH_VERSION = 1
 MAX_BATCH_BYTES = 256 * 1024
 MAX_BATCH_ROWS = 1000
+INGEST_WINDOW = 512  # batches that may be on their way from the broker to ingest: what bounds memory there, and the size of a commit
 LEDGER_START = bytes(32)  # running hash of a stream without rows
 
 

@@ -17,7 +17,7 @@ import io
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgpack
@@ -118,19 +118,28 @@ def rows_with_indices(columns: Sequence[Column], data: Columns, indices: Sequenc
 
 
 def _row_pieces(columns: Sequence[Column], data: Sequence[ColumnData], indices: bytes, length: int) -> Iterator[list[bytes]]:
-    """Lists of `length` pieces whose concatenation per row is the row. Runs of plain columns become one piece."""
-    run: list[bytes] = [indices[byte::4] for byte in range(4)]
+    """Lists of `length` pieces whose concatenation per row is the row. Neighbours of one width in all rows are one piece."""
+    run: list[bytes] = _lanes(indices, 4)
     for column, content in zip(columns, data):
-        if column.type in FIXED and content.nulls is None:
-            width = FIXED[column.type][1]
-            run += [bytes(length), *(content.values[byte::width] for byte in range(width))]
-            continue
-        if run:
-            yield _interleave(run, length)
+        if content.nulls is not None:
+            if run:
+                yield _interleave(run, length)
+            yield _nullable(column, content, content.nulls)
             run = []
-        yield _values(column, content, length)
+        elif column.type in FIXED:
+            run += [bytes(length), *_lanes(content.values, FIXED[column.type][1])]
+        else:
+            pieces = _pieces(column, content)
+            yield _interleave([*run, bytes(length), *_lanes(_lengths(pieces), 4)], length)
+            yield pieces
+            run = []
     if run:
         yield _interleave(run, length)
+
+
+def _lanes(values: bytes, width: int) -> list[bytes]:
+    """Byte k of every value, for each k."""
+    return [values[byte::width] for byte in range(width)]
 
 
 def _interleave(lanes: Sequence[bytes], length: int) -> list[bytes]:
@@ -139,20 +148,30 @@ def _interleave(lanes: Sequence[bytes], length: int) -> list[bytes]:
     block = bytearray(width * length)
     for position, lane in enumerate(lanes):
         block[position::width] = lane
-    whole = bytes(block)
-    return [whole[start : start + width] for start in range(0, width * length, width)]
+    return _cut(block, width)
 
 
-def _values(column: Column, content: ColumnData, length: int) -> list[bytes]:
-    nulls = content.nulls or bytes(length)
+def _cut(block: bytes | bytearray, width: int) -> list[bytes]:
+    return [piece for (piece,) in struct.iter_unpack(f"{width}s", block)]
+
+
+def _pieces(column: Column, content: ColumnData) -> list[bytes]:
+    """Each row's value, without its length."""
     if column.type in FIXED:
-        width = FIXED[column.type][1]
-        return [b"\1" if nulls[i] else b"\0" + content.values[i * width : (i + 1) * width] for i in range(length)]
+        return _cut(content.values, FIXED[column.type][1])
     offsets = content.offsets or (0,)
-    return [
-        b"\1" if nulls[i] else b"\0" + struct.pack("<I", offsets[i + 1] - offsets[i]) + content.values[offsets[i] : offsets[i + 1]]
-        for i in range(length)
-    ]
+    return [content.values[start:end] for start, end in pairwise(offsets)]
+
+
+def _lengths(pieces: Sequence[bytes]) -> bytes:
+    return struct.pack(f"<{len(pieces)}I", *map(len, pieces))
+
+
+def _nullable(column: Column, content: ColumnData, nulls: bytes) -> list[bytes]:
+    pieces = _pieces(column, content)
+    if column.type not in FIXED:
+        pieces = list(map(b"".join, zip(_cut(_lengths(pieces), 4), pieces)))
+    return [b"\1" if null else b"\0" + piece for null, piece in zip(nulls, pieces)]
 
 
 def extend(running_hash: bytes, rows: Iterator[bytes]) -> bytes:

@@ -130,6 +130,19 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
     return context
 
 
+class _Client(paho.Client):
+    """An honest broker keeps to MaximumPacketSize; another may announce 256 MB, and paho would take all of it into memory."""
+
+    met_too_large = False
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """paho asks for what is left of a packet: the first time for all of it, before a byte of it was taken."""
+        if bufsize > MAX_PACKET_BYTES:
+            self.met_too_large = True
+            raise ConnectionError(f"a packet of {bufsize} bytes")
+        return super()._sock_recv(bufsize)
+
+
 class PahoLink:
     """One paho client and the one thread that serves it."""
 
@@ -157,8 +170,8 @@ class PahoLink:
         if isinstance(sock, socket.socket):
             sock.shutdown(socket.SHUT_RDWR)
 
-    def _make_client(self) -> paho.Client:
-        client = paho.Client(
+    def _make_client(self) -> _Client:
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._settings.client_id,
             protocol=paho.MQTTv5,
@@ -194,17 +207,12 @@ class PahoLink:
                 ),
             )
             while self._client.loop() == paho.MQTT_ERR_SUCCESS:  # unlike loop_forever, it is woken when another thread publishes
-                self._refuse_a_packet_without_end()
+                pass
         except OSError as failed:  # refused, unreachable, TLS: all of them end this connection and nothing else
             detail = str(failed)
         finally:
-            self._sink(Lost(self._reason, detail or f"reason code {self._reason:#04x}"))
-
-    def _refuse_a_packet_without_end(self) -> None:
-        """An honest broker keeps to MaximumPacketSize; another may announce 256 MB, and paho would take all of it into memory."""
-        if self._client._in_packet["remaining_length"] > MAX_PACKET_BYTES:
-            self._reason = PACKET_TOO_LARGE
-            self.drop()
+            reason = PACKET_TOO_LARGE if self._client.met_too_large else self._reason
+            self._sink(Lost(reason, detail or f"reason code {reason:#04x}"))
 
     # paho calls these in the serving thread
 

@@ -16,14 +16,13 @@ import os
 from pathlib import Path
 
 from contracts import topics
-from contracts.batch import MAX_BATCH_BYTES
+from contracts.batch import INGEST_WINDOW, MAX_BATCH_BYTES
 from deploy.local.ports import Ports
 from deploy.local.processes import Owner
 
 DEVICES_ACL, SERVICES_ACL = "broker-devices.acl", "broker-services.acl"
 MAX_PACKET_BYTES = 2 * MAX_BATCH_BYTES  # a batch, its topic and its properties
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
-MAX_INFLIGHT = 100
 
 
 def configuration(ports: Ports, site_folder: Path, etc: Path, host: str = "127.0.0.1") -> str:
@@ -36,7 +35,7 @@ per_listener_settings true
 persistence false
 max_packet_size {MAX_PACKET_BYTES}
 max_queued_bytes {MAX_QUEUED_BYTES}
-max_inflight_messages {MAX_INFLIGHT}
+max_inflight_messages {INGEST_WINDOW}
 max_keepalive 120
 retain_available true
 set_tcp_nodelay true

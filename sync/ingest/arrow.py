@@ -91,7 +91,7 @@ def _bytes(values: pa.Array, width: int) -> bytes:
 
 def _variable(values: pa.Array, nulls: bytes | None) -> ColumnData:
     _, offsets_buffer, data = values.buffers()
-    offsets = memoryview(offsets_buffer).cast("i")[values.offset : values.offset + len(values) + 1] if offsets_buffer else [0]
+    offsets = memoryview(offsets_buffer).cast("i")[values.offset : values.offset + len(values) + 1].tolist() if offsets_buffer else [0]
     start, end = offsets[0], offsets[-1]
     content = bytes(memoryview(data)[start:end]) if data is not None else b""
-    return ColumnData(content, tuple(offset - start for offset in offsets), nulls)
+    return ColumnData(content, offsets if start == 0 else tuple(offset - start for offset in offsets), nulls)

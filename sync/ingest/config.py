@@ -25,4 +25,4 @@ class IngestConfig(Config):
     flush_bytes: int = Field(default=32 * 1024 * 1024, gt=0)  # or at this many bytes of messages
     flush_s: float = Field(default=1, gt=0)  # or when the oldest message has waited this long
     parked_bytes: int = Field(default=8 * 1024 * 1024, ge=0)  # batches kept that came before their predecessors
-    credit_bytes: int = Field(default=4 * 1024 * 1024, gt=0)  # what a device may have in flight beyond its watermark
+    credit_bytes: int = Field(default=8 * 1024 * 1024, gt=0)  # what a device may have in flight beyond its watermark

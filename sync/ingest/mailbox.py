@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from contracts import topics
+from contracts.batch import INGEST_WINDOW
 from program.clock import Clock
 from program.log import Log
 from sync import mqtt
 
-RECEIVE_MAXIMUM = 256
 RECONNECT_FIRST_S, RECONNECT_LIMIT_S = 0.5, 10.0
 STABLE_S = 20.0
 TAKEN_OVER_S = 60.0  # another process has this certificate: two that fight for it lose both
@@ -42,7 +42,7 @@ class Mailbox:
     ) -> None:
         self._address, self._tls, self._clock, self._dial, self._random = address, tls, clock, dial, random
         # a connection brings at most its window and a handful of its own events
-        self._events: queue.Queue[tuple[int, mqtt.Event]] = queue.Queue(maxsize=4 * RECEIVE_MAXIMUM)
+        self._events: queue.Queue[tuple[int, mqtt.Event]] = queue.Queue(maxsize=4 * INGEST_WINDOW)
         self._log = Log("mailbox", client_id=address.client_id)
         self._link: mqtt.Link | None = None
         self.connection_no = 0
@@ -86,7 +86,7 @@ class Mailbox:
         self.connection_no += 1
         settings = mqtt.Settings(
             self._address.host, self._address.port, self._address.client_id, (topics.ALL_UP,), self._tls(),
-            manual_ack=True, receive_maximum=RECEIVE_MAXIMUM,
+            manual_ack=True, receive_maximum=INGEST_WINDOW,
         )  # fmt: skip
         number = self.connection_no
         self._link = self._dial(settings, number, lambda event: self._events.put((number, event)))

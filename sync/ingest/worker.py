@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from contracts import topics
-from contracts.batch import Ack, AckedStream, Nack
+from contracts.batch import INGEST_WINDOW, Ack, AckedStream, Nack
 from contracts.canonical import CONTEXT_ACK, CONTEXT_NACK, canonical_json, seal
 from contracts.errors import LocalFaultError, SkerryError, TransientError, error
 from contracts.features import bronze
@@ -21,6 +21,7 @@ from program.clock import Clock
 from program.log import Log
 from signatures.ed25519 import SigningKey
 from sync import mqtt
+from sync.ingest.gathered import Gathered
 from sync.ingest.intake import Batch, admit
 from sync.ingest.ports import Registry
 from sync.ingest.sink import Sink
@@ -40,13 +41,17 @@ class Mail(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """A flush happens at the first of these. `parked_bytes`: batches kept that came before their predecessors."""
+    """A flush happens at the first of these, or when a device has used half of its credit: soon it would have to wait for the ack.
+
+    `messages`: the same for the broker, which sends no more than its window. `parked_bytes`: batches kept that came too early.
+    """
 
     rows: int = 100_000
     bytes: int = 32 * 1024 * 1024
     seconds: float = 1.0
     parked_bytes: int = 8 * 1024 * 1024
-    credit_bytes: int = 4 * 1024 * 1024  # granted to each device
+    credit_bytes: int = 8 * 1024 * 1024  # granted to each device
+    messages: int = INGEST_WINDOW // 2
     retry_s: float = 1.0  # a lake whose disk takes no writes is tried again
 
 
@@ -67,10 +72,9 @@ class Worker:
         self._mail, self._registry, self._sink, self._key, self._alarm = mail, registry, sink, key, alarm
         self._clock, self._status, self._limits = clock, status, limits
         self._log = Log("ingest")
-        self._gathered: list[Batch] = []
+        self._gathered = Gathered(clock.mono())
         self.parked: list[Batch] = []  # too early; tried again with each flush
-        self._unacknowledged: list[mqtt.Message] = []
-        self._began = 0.0  # when the oldest gathered batch came
+        self._prepared: set[str] = set()  # ids of schemas whose table is there
         self._retry_at: float | None = None  # when the lake's disk is tried again; None while it takes writes
 
     def step(self, wait_s: float) -> None:
@@ -85,17 +89,17 @@ class Worker:
             event = self._mail.receive(0) if not self._full() else None
         self._status.link(self._mail.connected, self._mail.connection_no)
         self._status.write()
-        if self._unacknowledged and self._is_due(wait_s):
+        if self._gathered.messages and self._is_due(wait_s):
             self.flush()
 
     def flush(self) -> None:
         """Commit what was gathered, then acknowledge: devices first, the broker last. On a full disk nothing of it happens."""
         try:
-            outcome = self._sink.commit([*self.parked, *self._gathered])
+            outcome = self._sink.commit([*self.parked, *self._gathered.batches])
         except LocalFaultError as full:
             self._hold(full)
             return
-        self._gathered = []
+        done, self._gathered = self._gathered, Gathered(self._clock.mono())
         self._go_on()
         self._status.committed(outcome.committed)
         self._status.duplicates += len(outcome.duplicates)
@@ -104,14 +108,13 @@ class Worker:
             self._refuse(overlap, error("INGEST_LEDGER", overlap.stream, "numbers that were committed come again in a gap"))
         self._status.dropped([*outcome.duplicates, *outcome.overlaps])
         self._acknowledge({batch.header.device for batch in (*outcome.committed, *outcome.duplicates)})
-        for message in self._unacknowledged:
+        for message in done.messages:
             self._mail.acknowledge(message)
-        self._unacknowledged.clear()
         self._status.write()
 
     def _hold(self, full: LocalFaultError) -> None:
         if self._retry_at is None:
-            self._log.alarm("lake_holds", code=full.code, detail=str(full), remedy=full.remedy, batches=len(self._gathered))
+            self._log.alarm("lake_holds", code=full.code, detail=str(full), remedy=full.remedy, batches=len(self._gathered.batches))
             self._alarm(full, "")
         self._retry_at = self._clock.mono() + self._limits.retry_s
         self._status.stuck(str(full))
@@ -126,9 +129,8 @@ class Worker:
     def _forget_held(self) -> None:
         """A new connection while the disk is full: nothing of the old one was acknowledged, so it comes again; memory stays bounded."""
         if self._retry_at is not None:
-            self._status.dropped(self._gathered)
-            self._gathered.clear()
-            self._unacknowledged.clear()
+            self._status.dropped(self._gathered.batches)
+            self._gathered = Gathered(self._clock.mono())
 
     def _is_due(self, wait_s: float) -> bool:
         if self._retry_at is not None:
@@ -136,24 +138,22 @@ class Worker:
         return self._full() or self._until_flush_s(wait_s) <= 0
 
     def _until_flush_s(self, otherwise_s: float) -> float:
-        if self._retry_at is not None or not self._unacknowledged:
+        if self._retry_at is not None or not self._gathered.messages:
             return otherwise_s
-        return max(0.0, self._began + self._limits.seconds - self._clock.mono())
+        return max(0.0, self._gathered.began + self._limits.seconds - self._clock.mono())
 
     def _full(self) -> bool:
-        return (
-            sum(batch.header.rows for batch in self._gathered) >= self._limits.rows
-            or sum(len(message.payload) for message in self._unacknowledged) >= self._limits.bytes
-        )
+        has, limits = self._gathered, self._limits
+        enough = has.rows >= limits.rows or has.bytes >= limits.bytes or len(has.messages) >= limits.messages
+        return enough or has.most_bytes >= limits.credit_bytes / 2
 
     def _take(self, message: mqtt.Message) -> None:
-        if not self._unacknowledged:
-            self._began = self._clock.mono()
-        self._unacknowledged.append(message)
+        if not self._gathered.messages:
+            self._gathered.began = self._clock.mono()
+        self._gathered.take(message)
         try:
             batch = admit(message.topic, message.payload, self._registry)
-            if batch.schema is not None:
-                self._sink.prepare(bronze(batch.schema))
+            self._prepare(batch)
         except TransientError as held:
             self._status.held += 1
             self._log("batch_held", code=held.code, detail=str(held))
@@ -169,8 +169,14 @@ class Worker:
             self._alarm(refused, _sender(message.topic))
             self._nack(message.topic, refused)
         else:
-            self._gathered.append(batch)
+            self._gathered.add(batch)
             self._status.received(batch)
+
+    def _prepare(self, batch: Batch) -> None:
+        """Once for each schema: to ask the lake costs as much as to judge a small batch."""
+        if batch.schema is not None and batch.header.schema_id not in self._prepared:
+            self._sink.prepare(bronze(batch.schema))
+            self._prepared.add(batch.header.schema_id)
 
     def _park(self, ahead: list[Batch]) -> None:
         """Keep the oldest numbers; what does not fit is dropped, its device sends it again."""

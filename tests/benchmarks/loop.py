@@ -21,7 +21,7 @@ Figure = dict[str, Any]
 MODULES = {"loop": ("backlog", "inference_floor", "polls", "decisions"), "gates": ("gates",)}
 FIELDS = ("name", "value", "unit", "goal", "holds", "against")
 AGENT_RSS_GOAL_MB = 60.0
-STORY_GOAL_S = 150.0
+STORY_GOAL_S = 300.0
 
 
 def figure(name: str, value: float, unit: str, goal: str = "", holds: bool | None = None, against: str = "") -> Figure:

@@ -33,6 +33,7 @@ from tests.integration.registry_server import RegistryServer
 REPO = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
 DIGEST = "d" * 64
+IMPATIENT = Delays(0.5, 2.0)  # so that a test sees batches come again
 SCHEMA = FeatureSchema(
     family="sync", columns=(*FRAME_COLUMNS, Column(name="label", type="i16", min=0, max=9), Column(name="score", type="f32", min=0, max=1))
 )
@@ -59,9 +60,15 @@ class Device:
     """Outbox and uplink as the agent has them, on a loop in a thread."""
 
     def __init__(
-        self, site: SyncSite, name: str, budgets: dict[str, int] | None = None, folder: Path | None = None, reserve_bytes: int = 0
+        self,
+        site: SyncSite,
+        name: str,
+        budgets: dict[str, int] | None = None,
+        folder: Path | None = None,
+        reserve_bytes: int = 0,
+        silence: Delays = IMPATIENT,
     ) -> None:
-        self.id, self.key, self.site = name, new_key(), site
+        self.id, self.key, self.site, self._silence = name, new_key(), site, silence
         site.broker.certificates.issue(name)
         site.registry.know(name, {self.key.key_id: self.key.public})
         self.outbox = Outbox(
@@ -105,7 +112,7 @@ class Device:
     def _make_uplink(self) -> Uplink:
         certificates = self.site.broker.certificates
         settings = UplinkSettings(
-            "127.0.0.1", self.site.broker.port, silence=Delays(0.5, 2.0), reconnect=Delays(0.1, 0.5), first_contact_s=0.0
+            "127.0.0.1", self.site.broker.port, silence=self._silence, reconnect=Delays(0.1, 0.5), first_contact_s=0.0
         )  # fmt: skip
 
         def waken() -> None:
@@ -141,9 +148,16 @@ class SyncSite:
         self._log = (folder / "ingest.log").open("ab")
         self._devices: list[Device] = []
 
-    def device(self, letter: str, budgets: dict[str, int] | None = None, folder: Path | None = None, reserve_bytes: int = 0) -> Device:
+    def device(
+        self,
+        letter: str,
+        budgets: dict[str, int] | None = None,
+        folder: Path | None = None,
+        reserve_bytes: int = 0,
+        silence: Delays = IMPATIENT,
+    ) -> Device:
         """`folder`: where its outbox lies, by default beside everything else."""
-        self._devices.append(Device(self, "dev-" + letter * 26, budgets, folder, reserve_bytes))
+        self._devices.append(Device(self, "dev-" + letter * 26, budgets, folder, reserve_bytes, silence))
         return self._devices[-1]
 
     def start_ingest(self, flush_s: float = 0.3) -> None:

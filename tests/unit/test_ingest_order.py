@@ -12,6 +12,7 @@ from program.files import fsync_file, fsync_folder
 from sync.ingest.audit import audit
 from sync.ingest.durability import LocalDisk
 from sync.ingest.tables import LOG, DeltaLake
+from sync.ingest.worker import Limits
 from sync.uplink.outbox import Outbox
 from tests.simulators.device_registry import SimulatedRegistry
 from tests.simulators.row_path import DEVICE, DEVICE_KEY, DIGEST, SCHEMA, Ingest, open_outbox, row, rows
@@ -43,12 +44,12 @@ def lake_dir(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-def start(lake_dir: Path) -> tuple[Ingest, list[tuple[str, str]]]:
+def start(lake_dir: Path, limits: Limits | None = None) -> tuple[Ingest, list[tuple[str, str]]]:
     registry = SimulatedRegistry()
     registry.know(DEVICE, DEVICE_KEY)
     registry.learn(SCHEMA)
     journal: list[tuple[str, str]] = []
-    ingest = Ingest(DeltaLake(lake_dir, recorded_disk(journal, lake_dir)), registry, lake_dir.parent)
+    ingest = Ingest(DeltaLake(lake_dir, recorded_disk(journal, lake_dir)), registry, lake_dir.parent, limits)
     ingest.mail.journal = journal
     return ingest, journal
 
@@ -107,3 +108,26 @@ def test_a_commit_that_a_killed_process_left_unsynced_is_synced_before_it_is_ack
     again.take(*sent)
     assert len(again.flush()) == 1
     assert audit(lake_dir).streams[stream].rows == 5
+
+
+@pytest.mark.parametrize(("credit_in_batches", "acks"), [(2, 1), (3, 0)])
+def test_a_device_that_has_used_half_its_credit_is_acknowledged_at_once(
+    outbox: Outbox, lake_dir: Path, credit_in_batches: int, acks: int
+) -> None:
+    """Else it would stand still, with its credit used up, until the time for a flush has come."""
+    (record,) = outbox.take(outbox.accept("live", SCHEMA, DIGEST, rows(0, 5)).stream, 0, 1)
+    ingest, _ = start(lake_dir, Limits(credit_bytes=credit_in_batches * len(record.message)))
+    ingest.take(record)
+    assert len(ingest.mail.take(topics.ack(DEVICE))) == acks
+
+
+def test_half_of_the_brokers_window_is_committed_at_once(outbox: Outbox, lake_dir: Path) -> None:
+    """Many devices with little to say each: else the broker would stand still, with its window used up."""
+    stream, _ = (outbox.accept("live", SCHEMA, DIGEST, rows(first, 1)).stream for first in range(2))
+    records = outbox.take(stream, 0, 1 << 20)
+    ingest, _ = start(lake_dir, Limits(messages=2))
+    acks = []
+    for record in records:
+        ingest.take(record)
+        acks.append(len(ingest.mail.take(topics.ack(DEVICE))))
+    assert acks == [0, 1]
