@@ -23,6 +23,14 @@ from deploy.local.processes import Owner
 DEVICES_ACL, SERVICES_ACL = "broker-devices.acl", "broker-services.acl"
 MAX_PACKET_BYTES = 2 * MAX_BATCH_BYTES  # a batch, its topic and its properties
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
+# Credit is counted in bytes, so the queue is too: mosquitto's own limit of 1,000 messages would silently drop a backlog of small batches.
+LIMITS = f"""\
+max_packet_size {MAX_PACKET_BYTES}
+max_queued_bytes {MAX_QUEUED_BYTES}
+max_queued_messages 0
+max_inflight_messages {INGEST_WINDOW}
+max_keepalive 120
+"""
 
 
 def configuration(ports: Ports, site_folder: Path, etc: Path, host: str = "127.0.0.1") -> str:
@@ -33,10 +41,7 @@ per_listener_settings true
 {_listener(ports.mqtt, host, site_folder, site_folder / "devices-ca.crt", etc / DEVICES_ACL)}
 {_listener(ports.mqtt_services, host, site_folder, site_folder / "services-ca.crt", etc / SERVICES_ACL)}
 persistence false
-max_packet_size {MAX_PACKET_BYTES}
-max_queued_bytes {MAX_QUEUED_BYTES}
-max_inflight_messages {INGEST_WINDOW}
-max_keepalive 120
+{LIMITS}\
 retain_available true
 set_tcp_nodelay true
 

@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 from contracts.topics import acl_file
+from deploy.local.broker import LIMITS
 from sync import mqtt
 from tests.integration.certificates import Certificates
 
@@ -22,7 +23,7 @@ DEADLINE_S = 10.0
 _CONFIG = """
 per_listener_settings false
 persistence false
-max_inflight_messages 0
+{limits}\
 log_dest none
 listener {port} 127.0.0.1
 cafile {folder}/ca.crt
@@ -45,7 +46,7 @@ class Mosquitto:
             self.certificates.issue(service)
         self.port = _free_port()
         (folder / "acl").write_text(acl_file(list(services)))
-        (folder / "mosquitto.conf").write_text(_CONFIG.format(port=self.port, folder=folder))
+        (folder / "mosquitto.conf").write_text(_CONFIG.format(port=self.port, folder=folder, limits=LIMITS))
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 

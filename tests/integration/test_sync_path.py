@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sync.uplink.uplink import SILENCE
 from tests.integration.sync_site import Device, SyncSite, rows_of, until
 
 
@@ -58,3 +59,16 @@ def test_rows_arrive_once_though_ingest_and_broker_are_killed(site: SyncSite) ->
     assert site.stop_ingest() == 0
     check_lake_equals_ledgers(site, *devices)
     assert [device.alarms for device in devices] == [[], [], []]
+
+
+def test_the_broker_drops_nothing_of_a_backlog_of_small_batches(site: SyncSite) -> None:
+    """Within the credit in bytes there may be thousands of them; what is dropped comes again only after a silence."""
+    device = site.device("a", silence=SILENCE)
+    for first in range(2000):
+        device.accept(rows_of(first, 1))
+    site.broker.start()
+    site.start_ingest()
+    device.start()
+    until(device.drained, "every row is acknowledged")
+    assert device.uplink.figures()["gone_back"] == 0
+    check_lake_equals_ledgers(site, device)
