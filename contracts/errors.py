@@ -142,8 +142,12 @@ CODES: dict[str, Code] = {
     "WORKER_NOT_FINITE": Code(_R, "the model answers with NaN or infinity", "rebuild the model"),
     "WORKER_MODEL": Code(_R, "the backend cannot load the model", "check opset and operators for this backend"),
     "ARENA_SHAPE": Code(_R, "the request does not fit the arena's cell", "use the shape of the manifest"),
-    "ARENA_BUSY": Code(_T, "no cell is free", "slow down"),
+    "ARENA_BUSY": Code(_T, "no cell is free, or the model's queue is full", "slow down"),
     "ARENA_TIMEOUT": Code(_T, "no answer before the deadline", "the frame is counted as refused"),
+    "ARENA_MODEL": Code(_R, "no loaded model has this name or digest", "skerry-agent status lists what is loaded"),
+    "ARENA_SEATS": Code(_T, "every seat of this model is taken", "end a client, or raise inference.seats in agent.toml"),
+    "ARENA_REQUEST": Code(_R, "the request to the attach socket is not valid", "see docs/reference/wire.md"),
+    "ARENA_DETACHED": Code(_T, "the agent has ended this seat: the version was unloaded, or the agent ended", "attach again"),
     # -- OUTBOX, ACK
     "OUTBOX_FULL": Code(_T, "the lane's byte budget is used up", "rows are refused and counted until the link is back"),
     "OUTBOX_SCHEMA": Code(_R, "rows do not fit the signed feature schema", "mend the pipeline or the schema"),

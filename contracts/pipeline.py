@@ -14,8 +14,8 @@ window  {kind, bundle_digest, duration_s, frames, accepted_rows, refused, refusa
         refusals are by error code, or FRAME_LATE (its turn came too late), FRAME_SOURCE (none came), FRAME_SHAPE (the bundle's processing
         cannot work on it)
 routes  {kind, route_no, live: route or None, shadow: route or None, source: {...}}
-        route = {digest, slot, schema_id, columns, input, output,
-                 arena: {seat, cells, cell_bytes, input_offset, ...as in edge_agent/inference/wire.py}}
+        route = {digest, name, number, slot, schema_id, columns, input, output,
+                 arena: {seat, queue_limit, spin_us, cells, cell_bytes, ...as in edge_agent/inference/wire.py}}
 routed  {kind, route_no, first_frame_no}              the first frame that went by the new routes: the old worker may stop
         {kind, route_no, code, detail}                these routes cannot be used: the old ones go on
 """

@@ -36,7 +36,8 @@ from edge_agent.core.admission import Here, ImageTarget
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.floors import with_time
 from edge_agent.core.orders import parse
-from edge_agent.inference.host import WorkerHost
+from edge_agent.inference import attach
+from edge_agent.inference.host import HostSettings, WorkerHost
 from edge_agent.loops import health, renewal, watchdog
 from edge_agent.loops.exchange import Exchange
 from edge_agent.loops.poll import PollLoop
@@ -153,7 +154,8 @@ class Agent:
             clock=self._clock,
         )
         self._schemas = Schemas(self._outbox, self._uplink.nudge)
-        self._host = WorkerHost(config.worker_python, config.run_dir)
+        self._host = WorkerHost(config.worker_python, config.run_dir, HostSettings(**config.inference.model_dump()))
+        self._attach = attach.AttachSocket(config.run_dir / attach.NAME, self._host, lambda: self._update.record.live)
         self._pipeline: PipelineLink | NoPipeline = NoPipeline(config.run_dir / COUNTERS_FILE, self._accepted_live_rows)
         if config.source:
             source = config.source.model_dump(mode="json")
@@ -231,6 +233,7 @@ class Agent:
             control=ControlSocket(self._config.run_dir / NAME, answers, self._clock).run(stop),
             watchdog=watchdog.run(self._exchange, self._clock, stop, notify.watchdog_interval_s()),
             workers=until(stop, self._host.watch()),
+            arena=until(stop, self._attach.serve()),
             pipeline=until(stop, self._pipeline.watch()),
         )
 

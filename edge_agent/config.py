@@ -40,6 +40,12 @@ class NetworkConfig(_Table):
     retry_cap_s: float = Field(default=60, gt=0)  # longest delay between attempts
 
 
+class InferenceConfig(_Table):
+    seats: int = Field(default=8, ge=2, le=64)  # client processes per model; one is the pipeline's
+    cells_per_seat: int = Field(default=8, ge=1, le=32)  # requests that a client may have in flight; fewer for large tensors
+    queue_limit: int = Field(default=32, ge=1)  # requests that wait for one model, over all clients; low priority has half
+
+
 class AgentConfig(Config):
     state_dir: Path = Path("/var/lib/skerry/agent")  # agent.db, outbox.db, slots/, tuf/, keys/
     run_dir: Path = Path("/run/skerry/agent")  # control socket, pipeline socket
@@ -48,5 +54,6 @@ class AgentConfig(Config):
     profile_root: Path = Path("/")  # file tree from which the profile is detected
     budgets: BudgetConfig = BudgetConfig()  # disk per lane
     network: NetworkConfig = NetworkConfig()  # deadlines
+    inference: InferenceConfig = InferenceConfig()  # workers and their clients
     free_space_margin_bytes: int = Field(default=64 * 1024**2, ge=0)  # stays free after staging
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"  # of the JSON log

@@ -11,11 +11,18 @@ import time
 from contracts.manifest import TensorSpec
 from edge_agent.inference import wire
 
+MEMORY_BYTES = 64 * 1024**2  # an arena for large tensors has fewer cells
+LEAST_CELLS_PER_SEAT = 2
 DTYPE_BYTES = {"f32": 4, "f16": 2, "i8": 1, "u8": 1, "i32": 4, "i64": 8}
 
 
 def tensor_bytes(spec: TensorSpec) -> int:
     return math.prod(spec.shape) * DTYPE_BYTES[spec.dtype]
+
+
+def cells_within(memory_bytes: int, cell_bytes: int, seats: int, wanted: int) -> int:
+    """Cells per seat: as many as wanted, as long as all of them stay within `memory_bytes`; two at least."""
+    return max(min(wanted, LEAST_CELLS_PER_SEAT), min(wanted, memory_bytes // (seats * cell_bytes)))
 
 
 class Arena:
@@ -34,7 +41,9 @@ class Arena:
 
     @classmethod
     def for_tensors(cls, input_: TensorSpec, output: TensorSpec, seats: int, cells_per_seat: int) -> Arena:
-        return cls(wire.Geometry.of(tensor_bytes(input_), tensor_bytes(output), seats, cells_per_seat))
+        sizes = tensor_bytes(input_), tensor_bytes(output)
+        one = wire.Geometry.of(*sizes, seats=1, cells_per_seat=1)
+        return cls(wire.Geometry.of(*sizes, seats, cells_within(MEMORY_BYTES, one.cell_bytes, seats, cells_per_seat)))
 
     def descriptors(self, seat: int) -> tuple[int, int, int]:
         """[memfd, request eventfd, response eventfd] of a seat's client."""
@@ -42,10 +51,32 @@ class Arena:
 
     def occupied(self) -> int:
         """Cells that wait for the worker or are being computed."""
-        return sum(self._state(i) in (wire.CellState.REQUESTED, wire.CellState.BUSY) for i in range(self.geometry.cells))
+        states = (wire.CellState.REQUESTED, wire.CellState.BUSY)
+        return sum(wire.count(self._memory, self.geometry.cells, state) for state in states)
+
+    def cancel(self, seat: int) -> None:
+        """The client of this seat is gone: what the worker has not begun, it need not begin."""
+        for index in self.geometry.seat(seat):
+            wire.cancel(self._memory, self.geometry.header(index))
+        wire.signal(self.request_fd)  # the client may have died between its request and its signal
+
+    def settle(self, seat: int) -> bool:
+        """In place of a client that is gone: free what is answered. True when the worker has nothing of this seat any more."""
+        wire.drain(self.response_fds[seat])  # before the look, so that an answer after the look wakes us
+        return all([self._free(index) for index in self.geometry.seat(seat)])
+
+    def _free(self, index: int) -> bool:
+        state = wire.state(self._memory, index)
+        if state in (wire.CellState.DONE, wire.CellState.FAILED):
+            wire.set_state(self._memory, index, wire.CellState.FREE)
+        return state not in (wire.CellState.REQUESTED, wire.CellState.BUSY)
 
     def word(self, which: wire.Word) -> int:
         return wire.word(self._memory, which)
+
+    def close_to_requests(self) -> None:
+        """Clients see it at their next request, without a call."""
+        wire.set_word(self._memory, wire.Word.CLOSED, 1)
 
     def mark_absent(self) -> None:
         """The worker is gone; its successor will say otherwise."""
@@ -60,9 +91,6 @@ class Arena:
         self._memory.close()
         for descriptor in (self.memfd, self.request_fd, *self.response_fds):
             os.close(descriptor)
-
-    def _state(self, index: int) -> int:
-        return wire.state(self._memory, self.geometry.cell(index))
 
 
 def _eventfd() -> int:

@@ -11,7 +11,9 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +23,38 @@ from edge_agent.inference import wire
 from edge_agent.inference.arena import Arena
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import Circuit
+from edge_agent.inference.seats import Seats
 from edge_agent.inference.within import within
 from edge_agent.inference.worker_code import code_root_for
+from edge_agent.inference.worker_report import judge, read_line
 from edge_agent.ports import WorkerDeath
 from firmware_profiles.compatible import choose
 from program.clock import Clock, SystemClock
 from program.log import Log
 
-_REPORT_MAX_BYTES = 64 * 1024
-_WORKER_CODES = frozenset({"BUNDLE_GOLDEN", "BUNDLE_LIMITS", "BUNDLE_SELF_TEST", "WORKER_MODEL", "WORKER_NOT_FINITE", "WORKER_START"})
+_DRAIN_LOOK_S = 0.005
 
 
 @dataclass(frozen=True)
 class HostSettings:
-    seats: int = 2  # client processes per worker: 0 is the pipeline, 1 the inference front
-    cells_per_seat: int = 4
+    seats: int = 8  # client processes per worker: 0 is the pipeline, the others are leased over the attach socket
+    cells_per_seat: int = 8  # fewer for large tensors: arena.MEMORY_BYTES
+    queue_limit: int = 32  # requests that wait for one worker, over all seats
+    spin_us: int = 0  # how long a wait spins before it blocks
     ready_s: float = 60.0  # from spawn to READY, self-test included
     hang_s: float = 5.0  # a heartbeat older than this means the worker hangs
     stop_s: float = 2.0  # from SIGTERM to SIGKILL
+    drain_s: float = 1.0  # how long requests in flight may finish before an unloaded worker is ended
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A seat of a worker, until `end`. `revoked` is set when the worker takes no more requests."""
+
+    route: dict[str, Any]
+    descriptors: tuple[int, ...]
+    revoked: asyncio.Event
+    end: Callable[[], None]
 
 
 @dataclass
@@ -48,6 +64,7 @@ class _Worker:
     manifest: Manifest
     variant: int
     arena: Arena
+    seats: Seats
     circuit: Circuit = field(default_factory=Circuit)
     child: Child | None = None
     figures: dict[str, Any] = field(default_factory=dict)  # of the last self-test
@@ -111,22 +128,55 @@ class WorkerHost:
 
         Raises LocalFaultError WORKER_START (not loaded) or WORKER_CIRCUIT_OPEN.
         """
-        worker = self._workers.get(digest)
-        if worker is None or worker.state == "loading":
-            raise error("WORKER_START", digest, "this bundle is not loaded")
-        if worker.circuit.open:
-            raise error("WORKER_CIRCUIT_OPEN", digest)
-        manifest = worker.manifest
+        worker = self._serving(digest)
+        manifest, settings = worker.manifest, self._settings
+        limits = {"seat": seat, "queue_limit": settings.queue_limit, "spin_us": settings.spin_us}
         route = {
             "digest": digest,
+            "name": manifest.name,
+            "number": manifest.number,
             "slot": os.path.abspath(worker.slot),
-            "arena": {**worker.arena.geometry.to_dict(), "seat": seat},
+            "arena": {**worker.arena.geometry.to_dict(), **limits},
             "input": manifest.input.model_dump(mode="json"),
             "output": manifest.output.model_dump(mode="json"),
             "schema_id": manifest.feature_schema.schema_id,
             "columns": [column.model_dump(mode="json") for column in manifest.feature_schema.columns],
         }
         return route, worker.arena.descriptors(seat)
+
+    def lease(self, model: str, live: str) -> Lease:
+        """A seat of the worker that `model` means: a digest, a name, or "" for the digest `live`.
+
+        Raises RejectedError ARENA_MODEL, TransientError ARENA_SEATS, and as `route`.
+        """
+        digest = which({digest: worker.manifest.name for digest, worker in self._workers.items()}, model, live)
+        seats = self._serving(digest).seats
+        seat = seats.lease()
+        route, descriptors = self.route(digest, seat)
+        return Lease(route, descriptors, seats.revoked, partial(seats.give_back, seat))
+
+    def models(self, live: str) -> list[dict[str, Any]]:
+        """What is loaded, for the attach socket's `list`."""
+        return [
+            {
+                "name": worker.manifest.name,
+                "number": worker.manifest.number,
+                "digest": digest,
+                "state": worker.state,
+                "live": digest == live,
+                "input": worker.manifest.input.model_dump(mode="json"),
+                "output": worker.manifest.output.model_dump(mode="json"),
+            }
+            for digest, worker in self._workers.items()
+        ]
+
+    def _serving(self, digest: str) -> _Worker:
+        worker = self._workers.get(digest)
+        if worker is None or worker.state == "loading":
+            raise error("WORKER_START", digest, "this bundle is not loaded")
+        if worker.circuit.open:
+            raise error("WORKER_CIRCUIT_OPEN", digest)
+        return worker
 
     def pids(self) -> dict[str, int]:
         """Running workers; one that is being restarted has none."""
@@ -144,6 +194,7 @@ class WorkerHost:
                 "state": worker.state,
                 "pid": pids.get(digest),
                 "busy_cells": worker.arena.occupied(),
+                "seats": worker.seats.counts(),
                 "served": worker.arena.word(wire.Word.SERVED),
                 "starts": worker.arena.word(wire.Word.STARTS),
                 "self_test": worker.figures,
@@ -169,7 +220,8 @@ class WorkerHost:
             if variant is None:
                 raise error("WORKER_MODEL", digest, "no variant fits a backend of this worker's interpreter")
             arena = Arena.for_tensors(manifest.input, manifest.output, settings.seats, settings.cells_per_seat)
-            worker = _Worker(digest, slot, manifest, manifest.variants.index(variant), arena)
+            seats = Seats(arena, 1, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
+            worker = _Worker(digest, slot, manifest, manifest.variants.index(variant), arena, seats)
             self._workers[digest] = worker
             try:
                 await self._start(worker)
@@ -193,7 +245,7 @@ class WorkerHost:
         finally:
             os.close(writer)
         try:
-            worker.figures = _judge(await self._report(reports, worker), worker.digest)
+            worker.figures = judge(await self._report(reports, worker), worker.digest)
         except BaseException:
             worker.child.kill()
             await worker.child.wait()
@@ -205,7 +257,7 @@ class WorkerHost:
 
     async def _report(self, descriptor: int, worker: _Worker) -> bytes:
         try:
-            return await within(_read_line(descriptor), self._settings.ready_s)
+            return await within(read_line(descriptor), self._settings.ready_s)
         except TimeoutError:
             raise error("WORKER_START", worker.digest, f"not ready within {self._settings.ready_s:g} s") from None
 
@@ -234,6 +286,7 @@ class WorkerHost:
                 self._announce(worker, returncode, delay_s)
                 if delay_s is None:
                     worker.state = "open"
+                    worker.seats.revoke()
                     return
                 await asyncio.sleep(delay_s)
                 try:
@@ -267,12 +320,21 @@ class WorkerHost:
                 self._failures.put_nowait(failure)
 
     async def _end(self, worker: _Worker) -> None:
+        worker.seats.revoke()
         if worker.keeper is not None:
             worker.keeper.cancel()
             await asyncio.gather(worker.keeper, return_exceptions=True)
         if worker.child is not None and worker.child.running:
+            await self._drain(worker)
             await worker.child.stop(self._settings.stop_s)
+        worker.arena.mark_absent()
         worker.arena.close()
+
+    async def _drain(self, worker: _Worker) -> None:
+        """Clients have been told to go; what they have asked already is answered, if the worker is up to it."""
+        until_s = self._clock.mono() + self._settings.drain_s
+        while worker.state == "ready" and worker.arena.occupied() and self._clock.mono() < until_s:  # noqa: ASYNC110  the wake-ups are the clients'
+            await asyncio.sleep(_DRAIN_LOOK_S)
 
     # -- versions
 
@@ -285,7 +347,7 @@ class WorkerHost:
         finally:
             os.close(writer)
         try:
-            line = await within(_read_line(reports), self._settings.ready_s)
+            line = await within(read_line(reports), self._settings.ready_s)
             return {str(name): str(version) for name, version in json.loads(line)["backends"].items()}
         except (TimeoutError, ValueError, KeyError) as silent:
             raise error("WORKER_START", self._python, "the worker's interpreter does not answer the probe") from silent
@@ -295,42 +357,23 @@ class WorkerHost:
             await child.wait()
 
 
+def which(names: dict[str, str], model: str, live: str) -> str:
+    """The digest that `model` means among the loaded ones, digest -> name: itself, the live one of this name, or the only one of it.
+
+    Raises RejectedError ARENA_MODEL.
+    """
+    digest = model or live
+    if digest in names:
+        return digest
+    if model and names.get(live) == model:
+        return live
+    found = [digest for digest, name in names.items() if name == model]
+    if len(found) != 1:
+        raise error("ARENA_MODEL", model, "several versions, none of them live: name a digest" if found else "")
+    return found[0]
+
+
 async def _ended(worker: _Worker) -> int:
     if worker.child is None:
         raise AssertionError("a worker that is kept has a child")
     return await worker.child.wait()
-
-
-def _judge(line: bytes, digest: str) -> dict[str, Any]:
-    """The figures of a READY line; raises what a FAILED line says, or BUNDLE_SELF_TEST when the worker died without a word."""
-    if not line:
-        raise error("BUNDLE_SELF_TEST", digest, "the worker ended in its self-test without a report")
-    try:
-        report = json.loads(line)
-        event, figures = report["event"], report["figures"]
-    except (ValueError, KeyError) as broken:
-        raise error("BUNDLE_SELF_TEST", digest, "the worker's report cannot be read") from broken
-    if event == "ready":
-        return dict(figures)
-    code = report.get("code")
-    raise error(code if code in _WORKER_CODES else "BUNDLE_SELF_TEST", digest, str(report.get("detail", "")))
-
-
-async def _read_line(descriptor: int) -> bytes:
-    """One line from a non-blocking pipe; what came so far when the other end closes; at most _REPORT_MAX_BYTES."""
-    loop, readable, line = asyncio.get_running_loop(), asyncio.Event(), b""
-    loop.add_reader(descriptor, readable.set)
-    try:
-        while b"\n" not in line and len(line) < _REPORT_MAX_BYTES:
-            await readable.wait()
-            readable.clear()
-            try:
-                piece = os.read(descriptor, 4096)
-            except BlockingIOError:
-                continue
-            if not piece:
-                break
-            line += piece
-        return line.partition(b"\n")[0]
-    finally:
-        loop.remove_reader(descriptor)

@@ -1,7 +1,8 @@
 """The arena: shared memory between clients and one worker. Layout and words only; standard library, clean for Python 3.8.
 
-    page 0          header: geometry (written once by the agent), then the worker's words (pid, state, heartbeat, served, starts)
-    cell 0..n-1     page 0 of the cell: CELL header; then the input area, then the output area, both 4096-aligned
+    page 0          geometry (written once by the agent); the worker's words (pid, state, heartbeat, ...); one state byte for each cell
+    then            one header of 64 bytes for each cell
+    then            for each cell its input area, then its output area, both 4096-aligned
 
 Cells are divided among *seats*, one client process per seat: so a cell has exactly two users, its client and the worker, and each state
 has one owner who alone may leave it. No compare-and-set is needed, and a client that dies leaves only its own seat in disorder.
@@ -13,7 +14,8 @@ has one owner who alone may leave it. No compare-and-set is needed, and a client
     DONE | FAILED -> FREE      client
 
 A new worker on an old arena fails what it finds BUSY (its predecessor died of it) and serves what it finds REQUESTED.
-A client that gives up waiting leaves the cell to the worker and takes it back when it is DONE or FAILED.
+A client that gives up a request sets its deadline to 0, so that the worker does not begin it, and takes the cell back when it is DONE or
+FAILED. When a client hangs up, the agent does the same in its place: seats.py.
 Wake-ups: an eventfd for requests (all seats), one for responses per seat; 8 bytes are read and written, since 3.8 has no os.eventfd.
 """
 
@@ -30,16 +32,18 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 MAGIC = b"SKRARENA"
-VERSION = 1
+VERSION = 2
 PAGE_BYTES = 4096
 
-_GEOMETRY = struct.Struct(
-    "<8sIIIIQQQQQ"
-)  # magic, version, cells, seats, 0, cell_bytes, input_offset, input_bytes, output_offset, output_bytes
+_GEOMETRY = struct.Struct("<8sIIIIQQQQ")  # magic, version, cells, seats, 0, cell_bytes, input_bytes, output_offset, output_bytes
 _WORDS_OFFSET = 128  # the worker's cache lines, apart from the geometry's
-_CELL = struct.Struct("<IIQQQQQQ")  # state, status, seq, deadline_ns, t0_ns, t1_ns, t2_ns, t3_ns: 56 of 64 bytes
-_REQUEST = struct.Struct("<IQQQ")  # from byte 4: status, seq, deadline_ns, t0_ns
-_TIMES = struct.Struct("<QQQ")  # from byte 32: t1_ns, t2_ns, t3_ns
+_STATES_OFFSET = 1024  # side by side, so that one look of the worker sees all
+MAX_CELLS = PAGE_BYTES - _STATES_OFFSET
+_HEADER_BYTES = 64
+_CELL = struct.Struct("<IIQQQQQQ")  # status, priority, seq, deadline_ns, t0_ns, t1_ns, t2_ns, t3_ns: 56 of 64 bytes
+_REQUEST = struct.Struct("<IIQQQ")  # from byte 0: status, priority, seq, deadline_ns, t0_ns
+_DEADLINE_OFFSET, _TIMES_OFFSET = 16, 32
+_TIMES = struct.Struct("<QQQ")  # t1_ns, t2_ns, t3_ns
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _ONE = struct.pack("=Q", 1)  # eventfd counts in native order
@@ -63,6 +67,13 @@ class Status(IntEnum):
     BACKEND = 4  # the backend refused this input; the worker lives
 
 
+class Priority(IntEnum):
+    """What waits is taken up by priority, then by age. LOW is refused earlier when the queue fills: `queue_bound`."""
+
+    HIGH = 0
+    LOW = 1
+
+
 class WorkerState(IntEnum):
     ABSENT = 0
     STARTING = 1
@@ -70,20 +81,21 @@ class WorkerState(IntEnum):
 
 
 class Word(IntEnum):
-    """Index of a u64 in the header that the worker writes and everybody reads."""
+    """Index of a u64 in the header that the worker writes and everybody reads; CLOSED is the agent's."""
 
     PID = 0
     STATE = 1
     HEARTBEAT_NS = 2  # CLOCK_MONOTONIC of the last pass of its loop
     SERVED = 3  # answers since the arena was made, over all of its workers
     STARTS = 4
+    CLOSED = 5  # 1: this worker takes no new requests, attach anew
 
 
 class Cell(NamedTuple):
     """A cell's header; times are CLOCK_MONOTONIC nanoseconds."""
 
-    state: int
     status: int
+    priority: int
     seq: int
     deadline_ns: int
     t0_ns: int
@@ -94,24 +106,25 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where things lie, in bytes. `input_offset` and `output_offset` count from the start of a cell."""
+    """Where things lie, in bytes. `output_offset` counts from the start of a cell's areas, which begin with the input."""
 
     cells: int
     seats: int
     cell_bytes: int
-    input_offset: int
     input_bytes: int
     output_offset: int
     output_bytes: int
 
     @classmethod
     def of(cls, input_bytes: int, output_bytes: int, seats: int, cells_per_seat: int) -> Geometry:
-        output_offset = PAGE_BYTES + _pages(input_bytes)
+        """Raises ValueError for more cells than there are state bytes."""
+        cells, output_offset = seats * cells_per_seat, _pages(input_bytes)
+        if cells > MAX_CELLS:
+            raise ValueError(f"{cells} cells: at most {MAX_CELLS}")
         return cls(
-            cells=seats * cells_per_seat,
+            cells=cells,
             seats=seats,
             cell_bytes=output_offset + _pages(output_bytes),
-            input_offset=PAGE_BYTES,
             input_bytes=input_bytes,
             output_offset=output_offset,
             output_bytes=output_bytes,
@@ -127,11 +140,18 @@ class Geometry:
 
     @property
     def total_bytes(self) -> int:
-        return PAGE_BYTES + self.cells * self.cell_bytes
+        return self.input(self.cells)
 
-    def cell(self, index: int) -> int:
-        """Offset of cell `index`'s header."""
-        return PAGE_BYTES + index * self.cell_bytes
+    def header(self, index: int) -> int:
+        """Offset of a cell's header."""
+        return PAGE_BYTES + index * _HEADER_BYTES
+
+    def input(self, index: int) -> int:
+        """Offset of a cell's input area."""
+        return PAGE_BYTES + _pages(self.cells * _HEADER_BYTES) + index * self.cell_bytes
+
+    def output(self, index: int) -> int:
+        return self.input(index) + self.output_offset
 
     def seat(self, seat: int) -> range:
         """Indices of the cells of a seat."""
@@ -148,9 +168,7 @@ def _pages(size_bytes: int) -> int:
 
 def write_geometry(buffer: Any, geometry: Geometry) -> None:
     g = geometry
-    _GEOMETRY.pack_into(
-        buffer, 0, MAGIC, VERSION, g.cells, g.seats, 0, g.cell_bytes, g.input_offset, g.input_bytes, g.output_offset, g.output_bytes
-    )
+    _GEOMETRY.pack_into(buffer, 0, MAGIC, VERSION, g.cells, g.seats, 0, g.cell_bytes, g.input_bytes, g.output_offset, g.output_bytes)
 
 
 def read_geometry(buffer: Any) -> Geometry:
@@ -173,24 +191,49 @@ def read_cell(buffer: Any, offset: int) -> Cell:
     return Cell._make(_CELL.unpack_from(buffer, offset))
 
 
-def state(buffer: Any, offset: int) -> int:
-    return int(_U32.unpack_from(buffer, offset)[0])
+def state(buffer: Any, index: int) -> int:
+    return int(buffer[_STATES_OFFSET + index])
 
 
-def set_state(buffer: Any, offset: int, value: CellState) -> None:
+def set_state(buffer: Any, index: int, value: CellState) -> None:
     """Publish: whoever sees the new state also sees what was written before it."""
     fence()
-    _U32.pack_into(buffer, offset, value)
+    buffer[_STATES_OFFSET + index] = value
 
 
-def write_request(buffer: Any, offset: int, seq: int, deadline_ns: int, t0_ns: int) -> None:
-    _REQUEST.pack_into(buffer, offset + 4, Status.OK, seq, deadline_ns, t0_ns)
+def count(buffer: Any, cells: int, value: CellState) -> int:
+    """How many cells are in this state."""
+    return int(bytes(buffer[_STATES_OFFSET : _STATES_OFFSET + cells]).count(value))
+
+
+def find(buffer: Any, cells: int, value: CellState) -> list[int]:
+    """The cells in this state."""
+    states, found = bytes(buffer[_STATES_OFFSET : _STATES_OFFSET + cells]), []
+    index = states.find(value)
+    while index >= 0:
+        found.append(index)
+        index = states.find(value, index + 1)
+    return found
+
+
+def queue_bound(limit: int, priority: int) -> int:
+    """How many requests may wait, over all seats, when one of this priority comes: LOW leaves half of the queue to HIGH."""
+    return limit if priority == Priority.HIGH else (limit + 1) // 2
+
+
+def write_request(buffer: Any, offset: int, priority: int, seq: int, deadline_ns: int, t0_ns: int) -> None:
+    _REQUEST.pack_into(buffer, offset, Status.OK, priority, seq, deadline_ns, t0_ns)
+
+
+def cancel(buffer: Any, offset: int) -> None:
+    """The worker will not begin this request; one that it computes already goes on."""
+    _U64.pack_into(buffer, offset + _DEADLINE_OFFSET, 0)
 
 
 def write_result(buffer: Any, offset: int, status: Status, times_ns: tuple[int, int, int]) -> None:
     """`times_ns`: t1, t2, t3."""
-    _U32.pack_into(buffer, offset + 4, status)
-    _TIMES.pack_into(buffer, offset + 32, *times_ns)
+    _U32.pack_into(buffer, offset, status)
+    _TIMES.pack_into(buffer, offset + _TIMES_OFFSET, *times_ns)
 
 
 def signal(eventfd: int) -> None:

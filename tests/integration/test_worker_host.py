@@ -113,7 +113,7 @@ def test_killed_with_an_occupied_cell_it_serves_again_on_the_same_arena(tmp_path
             await host.load(digest, slot, manifest)
             client, before = attach(host, digest), host.pids()[digest]
             caught = client.submit(bomb(), time.monotonic_ns() + int(WAIT_S * 1e9))
-            await until(lambda: client._cell(caught.index).state == wire.CellState.BUSY)
+            await until(lambda: wire.state(client._memory, caught.cell_no) == wire.CellState.BUSY)
             assert host.cells()[digest] == 1
             os.kill(before, signal.SIGKILL)
             began = time.monotonic()

@@ -19,16 +19,18 @@ GEOMETRIES = st.builds(
 @given(GEOMETRIES)
 def test_areas_are_aligned_and_never_overlap(geometry: Geometry) -> None:
     areas = [(0, wire.PAGE_BYTES)]
+    areas += [(geometry.header(index), 64) for index in range(geometry.cells)]
     for index in range(geometry.cells):
-        start = geometry.cell(index)
-        areas += [
-            (start, 64),
-            (start + geometry.input_offset, geometry.input_bytes),
-            (start + geometry.output_offset, geometry.output_bytes),
-        ]
-    assert all(start % wire.PAGE_BYTES == 0 for start, _ in areas)
+        areas += [(geometry.input(index), geometry.input_bytes), (geometry.output(index), geometry.output_bytes)]
+    assert all(start % wire.PAGE_BYTES == 0 for start, _ in areas[1 + geometry.cells :])
     assert all(start + size <= after for (start, size), (after, _) in zip(areas, areas[1:]))  # noqa: RUF007  no pairwise in 3.8
     assert sum(areas[-1]) <= geometry.total_bytes
+
+
+def test_more_cells_than_state_bytes_are_refused() -> None:
+    assert Geometry.of(8, 8, 1, wire.MAX_CELLS).cells == wire.MAX_CELLS
+    with pytest.raises(ValueError, match="at most"):
+        Geometry.of(8, 8, 1, wire.MAX_CELLS + 1)
 
 
 @given(GEOMETRIES)
@@ -53,10 +55,26 @@ def test_other_memory_is_refused() -> None:
 
 def test_requests_and_results_do_not_touch_each_other() -> None:
     cell = bytearray(64)
-    wire.write_request(cell, 0, 7, 100, 10)
+    wire.write_request(cell, 0, wire.Priority.LOW, 7, 100, 10)
     wire.write_result(cell, 0, wire.Status.NOT_FINITE, (20, 30, 40))
-    wire.set_state(cell, 0, wire.CellState.DONE)
-    assert wire.read_cell(cell, 0) == (wire.CellState.DONE, wire.Status.NOT_FINITE, 7, 100, 10, 20, 30, 40)
+    assert wire.read_cell(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 100, 10, 20, 30, 40)
+    wire.cancel(cell, 0)
+    assert wire.read_cell(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 0, 10, 20, 30, 40)
+
+
+@given(st.lists(st.sampled_from(list(wire.CellState)), min_size=1, max_size=70), st.sampled_from(list(wire.CellState)))
+def test_states_are_counted_and_found(states: list[wire.CellState], wanted: wire.CellState) -> None:
+    page = bytearray(wire.PAGE_BYTES)
+    for index, state in enumerate(states):
+        wire.set_state(page, index, state)
+    assert [wire.state(page, index) for index in range(len(states))] == states
+    assert wire.count(page, len(states), wanted) == states.count(wanted)
+    assert wire.find(page, len(states), wanted) == [index for index, state in enumerate(states) if state == wanted]
+
+
+@pytest.mark.parametrize(("limit", "high", "low"), [(1, 1, 1), (4, 4, 2), (5, 5, 3)])
+def test_low_priority_leaves_half_of_the_queue(limit: int, high: int, low: int) -> None:
+    assert (wire.queue_bound(limit, wire.Priority.HIGH), wire.queue_bound(limit, wire.Priority.LOW)) == (high, low)
 
 
 def test_words_do_not_touch_geometry_or_each_other() -> None:

@@ -29,7 +29,7 @@ class Server:
         if (self._geometry.input_bytes, self._geometry.output_bytes) != (slot.input.size_bytes, slot.output.size_bytes):
             raise StartError("BUNDLE_SELF_TEST", "the arena was made for other tensors")
         self._slot, self._request_fd, self._response_fds = slot, request_fd, response_fds
-        self._offsets = [self._geometry.cell(index) for index in range(self._geometry.cells)]
+        self._headers = [self._geometry.header(index) for index in range(self._geometry.cells)]
         self._computes: list[Callable[[], None]] = []
         self._outputs: list[Array] = []
         self._say(Word.PID, os.getpid())
@@ -39,17 +39,16 @@ class Server:
     def bind(self, session: Session) -> None:
         """Bind the session to each cell's areas, so that a request moves no bytes."""
         for index in range(self._geometry.cells):
-            input_ = self._view(index, self._geometry.input_offset, self._slot.input)
-            output = self._view(index, self._geometry.output_offset, self._slot.output)
+            input_ = self._view(self._geometry.input(index), self._slot.input)
+            output = self._view(self._geometry.output(index), self._slot.output)
             self._computes.append(session.bind(input_, output))
             self._outputs.append(output)
 
     def take_over(self) -> None:
         """Fail what the predecessor died of; then we are ready."""
-        for index in range(self._geometry.cells):
-            if self._cell(index).state == CellState.BUSY:
-                now = time.monotonic_ns()
-                self._publish(index, CellState.FAILED, Status.RESTARTED, (now, now))
+        for index in wire.find(self._memory, self._geometry.cells, CellState.BUSY):
+            now = time.monotonic_ns()
+            self._publish(index, CellState.FAILED, Status.RESTARTED, (now, now))
         self._beat()
         self._say(Word.STATE, WorkerState.READY)
 
@@ -64,25 +63,29 @@ class Server:
     def step(self) -> None:
         """Answer what is requested now."""
         wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
-        for index in self._requested():
-            self._answer(index)
+        waiting = self._requested()
+        while waiting:
+            self._answer(waiting[0])
             self._beat()
+            waiting = self._requested()  # anew each time: a request of high priority may have come meanwhile
         self._beat()
 
     def _requested(self) -> list[int]:
-        """Oldest first, over all seats."""
-        memory, requested = self._memory, CellState.REQUESTED
-        waiting = [index for index, offset in enumerate(self._offsets) if wire.state(memory, offset) == requested]
-        return sorted(waiting, key=lambda index: self._cell(index).t0_ns) if len(waiting) > 1 else waiting
+        """By priority, then oldest first, over all seats."""
+        waiting = wire.find(self._memory, self._geometry.cells, CellState.REQUESTED)
+        return sorted(waiting, key=self._order) if len(waiting) > 1 else waiting
+
+    def _order(self, index: int) -> tuple[int, int]:
+        cell = self._cell(index)
+        return cell.priority, cell.t0_ns
 
     def _answer(self, index: int) -> None:
-        offset = self._offsets[index]
         wire.fence()
         started = time.monotonic_ns()
         if self._cell(index).deadline_ns < started:
             self._publish(index, CellState.FAILED, Status.EXPIRED, (started, started))
             return
-        wire.set_state(self._memory, offset, CellState.BUSY)
+        wire.set_state(self._memory, index, CellState.BUSY)
         status = self._compute(index)
         ended = time.monotonic_ns()
         if status == Status.OK and not _finite(self._outputs[index]):
@@ -100,10 +103,9 @@ class Server:
         return Status.OK
 
     def _publish(self, index: int, state: CellState, status: Status, computed: tuple[int, int]) -> None:
-        offset = self._offsets[index]
-        wire.write_result(self._memory, offset, status, (*computed, time.monotonic_ns()))
+        wire.write_result(self._memory, self._headers[index], status, (*computed, time.monotonic_ns()))
         self._say(Word.SERVED, wire.word(self._memory, Word.SERVED) + (state == CellState.DONE))
-        wire.set_state(self._memory, offset, state)
+        wire.set_state(self._memory, index, state)
         wire.signal(self._response_fds[self._geometry.seat_of(index)])
 
     def _beat(self) -> None:
@@ -113,11 +115,11 @@ class Server:
         wire.set_word(self._memory, which, value)
 
     def _cell(self, index: int) -> wire.Cell:
-        return wire.read_cell(self._memory, self._offsets[index])
+        return wire.read_cell(self._memory, self._headers[index])
 
-    def _view(self, index: int, offset: int, tensor: Tensor) -> Array:
+    def _view(self, offset: int, tensor: Tensor) -> Array:
         count = int(np.prod(tensor.shape, dtype=np.int64))
-        return np.frombuffer(self._memory, tensor.dtype, count, self._geometry.cell(index) + offset).reshape(tensor.shape)
+        return np.frombuffer(self._memory, tensor.dtype, count, offset).reshape(tensor.shape)
 
 
 def _finite(output: Array) -> bool:
