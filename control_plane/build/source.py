@@ -22,6 +22,7 @@ from contracts.features import FeatureSchema
 from contracts.manifest import TensorSpec, processing_spec
 from contracts.release import ModelRegistration
 from processing import pipeline
+from processing.onnx_file import external_tensors
 from processing.pipeline import Processing
 from processing.rows import RowMaker
 from signatures import dsse, model_signature
@@ -86,12 +87,12 @@ def _check_signature(files: dict[str, bytes], model_keys: dict[str, str]) -> Non
 def _tensors(model: bytes) -> tuple[TensorSpec, TensorSpec]:
     """The one input and the one output; the batch counts as 1, all other dimensions must be fixed."""
     try:
+        if outside := external_tensors(model):  # first: the checker would follow their paths
+            raise error("BUILD_SOURCE", f"model: {outside[0]}", "external data: register one self-contained file")
         graph = onnx.load_model_from_string(model).graph
         onnx.checker.check_model(model)
     except (ValueError, TypeError, onnx.checker.ValidationError, DecodeError) as broken:
         raise error("BUILD_SOURCE", "model", str(broken)[:300]) from broken
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise error("BUILD_SOURCE", "model", "external data: register one self-contained file")
     if len(graph.input) != 1 or len(graph.output) != 1:
         raise error("BUILD_SOURCE", "model", f"{len(graph.input)} inputs and {len(graph.output)} outputs; one of each is supported")
     return _tensor(graph.input[0]), _tensor(graph.output[0])

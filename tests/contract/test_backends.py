@@ -24,6 +24,12 @@ ONNX_MODEL = base64.b64decode(
     "CAg6gAEKEQoBeAoBdxIBeSIGTWF0TXVsEgRmb2xkKjsIBggCEAFCAXdKMAAAgD8AAAAAAAAAAAAAgD8AAIA/AAAAAAAAAAAAAIA/AACAPwAAAAAAAAAAAACA"
     "P1oTCgF4Eg4KDAgBEggKAggBCgIIBmITCgF5Eg4KDAgBEggKAggBCgIIAkIECgAQEQ=="
 )
+# The same with its matrix in weights.bin beside it.
+OUTSIDE_MODEL = base64.b64decode(
+    "CAg6aQoRCgF4CgF3EgF5IgZNYXRNdWwSBGZvbGQqJAgGCAIQAUIBd2oXCghsb2NhdGlvbhILd2VpZ2h0cy5iaW5wAVoTCgF4Eg4KDAgBEggKAggBCgIIBmITCgF5"
+    "Eg4KDAgBEggKAggBCgIIAkIECgAQEQ=="
+)
+OUTSIDE_WEIGHTS = np.array([[1, 0], [0, 1]] * 3, np.float32).tobytes()
 FAKE_MODEL = json.dumps({"faults": []}).encode()
 MODELS = {"onnxruntime": ("model.onnx", ONNX_MODEL), "fake": ("model.json", FAKE_MODEL)}
 INPUTS = np.arange(18, dtype=np.float32).reshape(3, 6)
@@ -143,7 +149,15 @@ def test_pickled_golden_vectors_are_refused(slot: Slot) -> None:
         self_test(slot, backends.load(slot))
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"variants": []}'])
+def test_a_model_that_reads_another_file_is_refused(tmp_path: Path) -> None:
+    """onnxruntime itself would load it: the file is there."""
+    (tmp_path / "weights.bin").write_bytes(OUTSIDE_WEIGHTS)
+    with pytest.raises(StartError, match="outside the file") as refused:
+        backends.load(write_slot(tmp_path, "onnxruntime", OUTSIDE_MODEL))
+    assert refused.value.code == "WORKER_MODEL"
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"variants": []}', "[]", "7", "null", '{"variants": 3}'])
 def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(StartError, match="BUNDLE_SELF_TEST"):

@@ -41,7 +41,7 @@ def open_slot(folder: Path, variant: int) -> Slot:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         chosen = manifest["variants"][variant]
         return Slot(folder, _tensor(manifest["input"]), _tensor(manifest["output"]), chosen["backend"], folder / chosen["member"], manifest)
-    except (OSError, ValueError, KeyError, IndexError) as broken:
+    except (OSError, ValueError, LookupError, TypeError) as broken:
         raise StartError("BUNDLE_SELF_TEST", f"the slot's manifest cannot be read: {broken!r}") from broken
 
 

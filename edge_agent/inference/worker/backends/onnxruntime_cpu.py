@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable
 
 import onnxruntime
@@ -10,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from edge_agent.inference.worker.backends import BackendError
 from edge_agent.inference.worker.slot import Tensor
 from edge_agent.inference.worker.start_error import StartError
+from processing.onnx_file import external_tensors
 
 Array = Any
 _REFUSALS = (
@@ -28,7 +30,8 @@ def _refusals() -> tuple[type[BaseException], ...]:
 
 
 def load(member: str, input_: Tensor, output: Tensor) -> _Session:
-    """Raises StartError WORKER_MODEL when the model cannot be loaded or has not these tensors."""
+    """Raises StartError WORKER_MODEL when the model cannot be loaded, wants other files, or has not these tensors."""
+    _check_whole(Path(member))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one core of the board: the others belong to somebody else
     options.inter_op_num_threads = 1
@@ -40,6 +43,16 @@ def load(member: str, input_: Tensor, output: Tensor) -> _Session:
         raise StartError("WORKER_MODEL", f"onnxruntime {version()} refuses the model: {refused}") from refused
     _check_names(session, input_, output)
     return _Session(session, input_, output)
+
+
+def _check_whole(member: Path) -> None:
+    """onnxruntime would read any file that the model names beside it; which other paths it follows differs between its versions."""
+    try:
+        outside = external_tensors(member.read_bytes())
+    except (OSError, ValueError) as broken:
+        raise StartError("WORKER_MODEL", f"{member.name} cannot be read: {broken}") from broken
+    if outside:
+        raise StartError("WORKER_MODEL", f"values outside the file, which no signature covers: {', '.join(outside)[:200]}")
 
 
 def _check_names(session: Any, input_: Tensor, output: Tensor) -> None:
