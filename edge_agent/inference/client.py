@@ -38,6 +38,8 @@ GRACE_NS = 1_000_000_000  # how long requests in flight are waited for once the 
 MAX_ANSWER_BYTES = 64 * 1024
 _PRIORITIES = {HIGH: Priority.HIGH, LOW: Priority.LOW}
 _NO_LIMIT = wire.MAX_CELLS
+_DONE = int(CellState.DONE)  # from here on a state is the client's
+_REQUESTED = int(CellState.REQUESTED)
 _RESERVED = 0  # in place of a ticket's number, which begins at 1
 _HUNG_UP_POLL_MS = 50
 
@@ -138,7 +140,6 @@ class Client:
             raise error("ARENA_SHAPE", f"{values.dtype} {values.shape}", wanted)
         cell = self.reserve()
         try:
-            self._check_queue(priority)  # before the copy
             cell.input[...] = values
             return self.commit(cell, deadline_ns, priority)
         except SkerryError:
@@ -251,20 +252,20 @@ class Client:
 
     def _check_queue(self, priority: str) -> None:
         """A look without a lock: clients that come at the same moment may exceed the bound by one each."""
-        waiting = wire.count(self._memory, self._geometry.cells, CellState.REQUESTED)
+        waiting = wire.count(self._memory, self._geometry.cells, _REQUESTED)
         if waiting >= self._bounds[priority]:
             raise error("ARENA_BUSY", f"{waiting} requests wait", f"the model's queue is full for priority {priority}")
 
     def _take_back(self, index: int) -> bool:
         """Free an answered cell; False while the worker has it."""
         state = wire.state(self._memory, index)
-        if state in (CellState.DONE, CellState.FAILED):
+        if state >= _DONE:
             wire.set_state(self._memory, index, CellState.FREE)
             return True
         return state == CellState.FREE
 
     def _settled(self, index: int) -> bool:
-        return wire.state(self._memory, index) in (CellState.DONE, CellState.FAILED)
+        return wire.state(self._memory, index) >= _DONE
 
     def _lost(self) -> bool:
         """Nobody will answer: the agent has hung up, and its worker is gone or has had its time."""

@@ -21,7 +21,6 @@ Wake-ups: an eventfd for requests (all seats), one for responses per seat; 8 byt
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import platform
@@ -201,14 +200,14 @@ def set_state(buffer: Any, index: int, value: CellState) -> None:
     buffer[_STATES_OFFSET + index] = value
 
 
-def count(buffer: Any, cells: int, value: CellState) -> int:
+def count(buffer: Any, cells: int, value: int) -> int:
     """How many cells are in this state."""
-    return int(bytes(buffer[_STATES_OFFSET : _STATES_OFFSET + cells]).count(value))
+    return int(buffer[_STATES_OFFSET : _STATES_OFFSET + cells].count(value))
 
 
-def find(buffer: Any, cells: int, value: CellState) -> list[int]:
+def find(buffer: Any, cells: int, value: int) -> list[int]:
     """The cells in this state."""
-    states, found = bytes(buffer[_STATES_OFFSET : _STATES_OFFSET + cells]), []
+    states, found = buffer[_STATES_OFFSET : _STATES_OFFSET + cells], []
     index = states.find(value)
     while index >= 0:
         found.append(index)
@@ -223,6 +222,10 @@ def queue_bound(limit: int, priority: int) -> int:
 
 def write_request(buffer: Any, offset: int, priority: int, seq: int, deadline_ns: int, t0_ns: int) -> None:
     _REQUEST.pack_into(buffer, offset, Status.OK, priority, seq, deadline_ns, t0_ns)
+
+
+def deadline(buffer: Any, offset: int) -> int:
+    return int(_U64.unpack_from(buffer, offset + _DEADLINE_OFFSET)[0])
 
 
 def cancel(buffer: Any, offset: int) -> None:
@@ -242,8 +245,10 @@ def signal(eventfd: int) -> None:
 
 def drain(eventfd: int) -> None:
     """Reset the counter of a non-blocking eventfd."""
-    with contextlib.suppress(BlockingIOError):
+    try:  # noqa: SIM105  on the way of each request, where a context manager costs more than the call
         os.read(eventfd, 8)
+    except BlockingIOError:
+        pass
 
 
 _LIBC = ctypes.CDLL(None)

@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     began = time.monotonic()
+    np.seterr(invalid="ignore")  # infinity times zero is a question that serve.finite_check asks
     slot = open_slot(options.slot, options.variant)
     server = Server(slot, options.arena_fd, options.request_fd, [int(number) for number in options.response_fds.split(",")])
     session = backends.load(slot)

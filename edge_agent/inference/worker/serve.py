@@ -6,7 +6,7 @@ import mmap
 import os
 import select
 import time
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -19,6 +19,17 @@ from edge_agent.inference.worker.start_error import StartError
 Array = Any
 HEARTBEAT_MS = 500
 EXIT_STICKY = 70
+_REQUESTED = int(CellState.REQUESTED)  # an int is found in bytes faster than an enum's member
+
+
+class Cell(NamedTuple):
+    """What answering a cell needs, looked up once: the caches are cold after a model has run, and each look-up is on the answer's way."""
+
+    cell_no: int
+    header: int
+    response_fd: int
+    compute: Callable[[], None]
+    finite: Callable[[], bool]
 
 
 class Server:
@@ -29,26 +40,27 @@ class Server:
         if (self._geometry.input_bytes, self._geometry.output_bytes) != (slot.input.size_bytes, slot.output.size_bytes):
             raise StartError("BUNDLE_SELF_TEST", "the arena was made for other tensors")
         self._slot, self._request_fd, self._response_fds = slot, request_fd, response_fds
-        self._headers = [self._geometry.header(index) for index in range(self._geometry.cells)]
-        self._computes: list[Callable[[], None]] = []
-        self._outputs: list[Array] = []
+        self._served = wire.word(self._memory, Word.SERVED)
+        self._cells: list[Cell] = []
         self._say(Word.PID, os.getpid())
         self._say(Word.STATE, WorkerState.STARTING)
         self._say(Word.STARTS, wire.word(self._memory, Word.STARTS) + 1)
 
     def bind(self, session: Session) -> None:
         """Bind the session to each cell's areas, so that a request moves no bytes."""
+        zeros = np.zeros(self._slot.output.shape, self._slot.output.dtype).ravel()
         for index in range(self._geometry.cells):
             input_ = self._view(self._geometry.input(index), self._slot.input)
             output = self._view(self._geometry.output(index), self._slot.output)
-            self._computes.append(session.bind(input_, output))
-            self._outputs.append(output)
+            response_fd = self._response_fds[self._geometry.seat_of(index)]
+            compute = session.bind(input_, output)
+            self._cells.append(Cell(index, self._geometry.header(index), response_fd, compute, finite_check(output, zeros)))
 
     def take_over(self) -> None:
         """Fail what the predecessor died of; then we are ready."""
         for index in wire.find(self._memory, self._geometry.cells, CellState.BUSY):
             now = time.monotonic_ns()
-            self._publish(index, CellState.FAILED, Status.RESTARTED, (now, now))
+            self._publish(self._cells[index], CellState.FAILED, Status.RESTARTED, now, now)
         self._beat()
         self._say(Word.STATE, WorkerState.READY)
 
@@ -63,50 +75,47 @@ class Server:
     def step(self) -> None:
         """Answer what is requested now."""
         wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
-        waiting = self._requested()
-        while waiting:
-            self._answer(waiting[0])
+        cell = self._next()
+        while cell is not None:
+            self._answer(cell)
             self._beat()
-            waiting = self._requested()  # anew each time: a request of high priority may have come meanwhile
+            cell = self._next()  # a new look each time: a request of high priority may have come meanwhile
         self._beat()
 
-    def _requested(self) -> list[int]:
-        """By priority, then oldest first, over all seats."""
-        waiting = wire.find(self._memory, self._geometry.cells, CellState.REQUESTED)
-        return sorted(waiting, key=self._order) if len(waiting) > 1 else waiting
+    def _next(self) -> Cell | None:
+        """By priority, then the oldest, over all seats."""
+        waiting = wire.find(self._memory, self._geometry.cells, _REQUESTED)
+        if len(waiting) > 1:
+            return self._cells[min(waiting, key=self._order)]
+        return self._cells[waiting[0]] if waiting else None
 
     def _order(self, index: int) -> tuple[int, int]:
-        cell = self._cell(index)
-        return cell.priority, cell.t0_ns
+        header = wire.read_cell(self._memory, self._cells[index].header)
+        return header.priority, header.t0_ns
 
-    def _answer(self, index: int) -> None:
+    def _answer(self, cell: Cell) -> None:
         wire.fence()
         started = time.monotonic_ns()
-        if self._cell(index).deadline_ns < started:
-            self._publish(index, CellState.FAILED, Status.EXPIRED, (started, started))
+        if wire.deadline(self._memory, cell.header) < started:
+            self._publish(cell, CellState.FAILED, Status.EXPIRED, started, started)
             return
-        wire.set_state(self._memory, index, CellState.BUSY)
-        status = self._compute(index)
-        ended = time.monotonic_ns()
-        if status == Status.OK and not _finite(self._outputs[index]):
-            status = Status.NOT_FINITE
-        done = CellState.FAILED if status == Status.BACKEND else CellState.DONE
-        self._publish(index, done, status, (started, ended))
-
-    def _compute(self, index: int) -> Status:
+        wire.set_state(self._memory, cell.cell_no, CellState.BUSY)
         try:
-            self._computes[index]()
+            cell.compute()
         except BackendError:
-            return Status.BACKEND
+            self._publish(cell, CellState.FAILED, Status.BACKEND, started, time.monotonic_ns())
+            return
         except StickyError:
             os._exit(EXIT_STICKY)  # nothing of this process can be trusted any more, its clean-up included
-        return Status.OK
+        ended = time.monotonic_ns()
+        self._served += 1
+        self._say(Word.SERVED, self._served)
+        self._publish(cell, CellState.DONE, Status.OK if cell.finite() else Status.NOT_FINITE, started, ended)
 
-    def _publish(self, index: int, state: CellState, status: Status, computed: tuple[int, int]) -> None:
-        wire.write_result(self._memory, self._headers[index], status, (*computed, time.monotonic_ns()))
-        self._say(Word.SERVED, wire.word(self._memory, Word.SERVED) + (state == CellState.DONE))
-        wire.set_state(self._memory, index, state)
-        wire.signal(self._response_fds[self._geometry.seat_of(index)])
+    def _publish(self, cell: Cell, state: CellState, status: Status, started: int, ended: int) -> None:
+        wire.write_result(self._memory, cell.header, status, (started, ended, time.monotonic_ns()))
+        wire.set_state(self._memory, cell.cell_no, state)
+        wire.signal(cell.response_fd)
 
     def _beat(self) -> None:
         self._say(Word.HEARTBEAT_NS, time.monotonic_ns())
@@ -114,13 +123,14 @@ class Server:
     def _say(self, which: Word, value: int) -> None:
         wire.set_word(self._memory, which, value)
 
-    def _cell(self, index: int) -> wire.Cell:
-        return wire.read_cell(self._memory, self._headers[index])
-
     def _view(self, offset: int, tensor: Tensor) -> Array:
         count = int(np.prod(tensor.shape, dtype=np.int64))
         return np.frombuffer(self._memory, tensor.dtype, count, offset).reshape(tensor.shape)
 
 
-def _finite(output: Array) -> bool:
-    return output.dtype.kind != "f" or bool(np.isfinite(output).all())
+def finite_check(output: Array, zeros: Array) -> Callable[[], bool]:
+    """A function that says whether `output` is free of NaN and infinity: either times zero is NaN. A third of the time of isfinite."""
+    if output.dtype.kind != "f":
+        return lambda: True
+    dot = output.reshape(-1).dot
+    return lambda: bool(dot(zeros) == 0)

@@ -1,0 +1,153 @@
+"""The worker's loop, in one thread with its clients: order, deadlines, what it says of an answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.errors import SkerryError
+from contracts.manifest import TensorSpec
+from edge_agent.inference import wire
+from edge_agent.inference.arena import MEMORY_BYTES, Arena, cells_within
+from edge_agent.inference.client import HIGH, LOW, Client
+from edge_agent.inference.worker.serve import Server, finite_check
+from edge_agent.inference.worker.slot import Slot, Tensor
+
+INPUT, OUTPUT = TensorSpec(name="x", dtype="f32", shape=(1, 2)), TensorSpec(name="y", dtype="f32", shape=(1, 2))
+SLOT = Slot(Path("/"), Tensor("x", "<f4", (1, 2)), Tensor("y", "<f4", (1, 2)), "fake", Path("/"), {})
+FAR_NS = 3600 * 10**9
+
+
+class Echo:
+    """Answers with its input, and keeps the order of what it was asked."""
+
+    compute_is_cpu = False
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def bind(self, input_: Any, output: Any) -> Callable[[], None]:
+        def compute() -> None:
+            self.seen.append(float(input_.flat[0]))
+            output[...] = input_
+
+        return compute
+
+    def close(self) -> None:
+        pass
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.arena = Arena.for_tensors(INPUT, OUTPUT, seats=2, cells_per_seat=3)
+        self.server = Server(SLOT, self.arena.memfd, self.arena.request_fd, self.arena.response_fds)
+        self.session = Echo()
+        self.server.bind(self.session)
+        self.server.take_over()
+        self.clients = [self._attach(seat) for seat in range(2)]
+
+    def _attach(self, seat: int) -> Client:
+        memfd, request_fd, response_fd = (os.dup(number) for number in self.arena.descriptors(seat))
+        route = {**self.arena.geometry.to_dict(), "seat": seat}
+        return Client(route, INPUT.model_dump(), OUTPUT.model_dump(), (memfd, request_fd, response_fd))
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.arena.close()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+def values(first: float) -> Any:
+    return np.array([[first, 0]], np.float32)
+
+
+def later() -> int:
+    return time.monotonic_ns() + FAR_NS
+
+
+def test_high_priority_goes_first_then_the_oldest_of_all_seats(rig: Rig) -> None:
+    one, two = rig.clients
+    for client, first, priority in ((one, 1, LOW), (two, 2, LOW), (two, 3, HIGH), (one, 4, HIGH)):
+        client.submit(values(first), later(), priority)
+    rig.server.step()
+    assert rig.session.seen == [3, 4, 1, 2]
+
+
+def test_what_is_given_up_or_too_late_is_not_computed(rig: Rig) -> None:
+    client = rig.clients[0]
+    given_up, late = client.submit(values(1), later()), client.submit(values(2), time.monotonic_ns() - 1)
+    client.release(given_up)
+    rig.server.step()
+    assert rig.session.seen == []
+    with pytest.raises(SkerryError, match="ARENA_TIMEOUT"):
+        client.collect(late)
+    assert [client.reserve().cell_no for _ in range(3)] == [0, 1, 2]  # all are ours again
+
+
+def test_a_cell_busy_with_a_dead_workers_request_is_failed_by_the_next(rig: Rig) -> None:
+    client = rig.clients[1]
+    ticket = client.submit(values(1), later())
+    wire.set_state(rig.arena._memory, ticket.cell_no, wire.CellState.BUSY)
+    rig.server.take_over()
+    with pytest.raises(SkerryError, match="WORKER_CRASH"):
+        client.collect(ticket._replace(deadline_ns=0))  # one look
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_not_finite_is_told(rig: Rig, bad: float) -> None:
+    client = rig.clients[0]
+    tickets = [client.submit(values(first), later()) for first in (1.0, bad, 3e38)]
+    with np.errstate(invalid="ignore"):  # as the worker's process has it
+        rig.server.step()
+    assert [client.collect(ticket).finite for ticket in tickets] == [True, False, True]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", "i1", "<i8"])
+def test_finite_is_what_numpy_calls_finite(dtype: str) -> None:
+    output = np.full((3, 5), 100, dtype)
+    check = finite_check(output, np.zeros(15, dtype))
+    assert check() is True
+    if output.dtype.kind == "f":
+        output[:] = np.finfo(dtype).max
+        assert check() is True
+        for bad in (np.nan, np.inf, -np.inf):
+            output[2, 4] = bad
+            with np.errstate(invalid="ignore"):
+                assert check() is False
+
+
+def test_a_held_answer_stays_until_it_is_released(rig: Rig) -> None:
+    client = rig.clients[0]
+    first = client.submit(values(1), later())
+    rig.server.step()
+    view = client.hold(first).output
+    others = [client.submit(values(k), later()) for k in (2, 3)]
+    with pytest.raises(SkerryError, match="ARENA_BUSY"):
+        client.submit(values(4), later())
+    rig.server.step()
+    assert view[0, 0] == 1
+    client.release(first)
+    assert [client.collect(ticket).output[0, 0] for ticket in others] == [2, 3]
+    with pytest.raises(ValueError, match="released"):
+        client.collect(first)
+
+
+@pytest.mark.parametrize(
+    ("cell_bytes", "seats", "wanted", "cells"),
+    [(8192, 8, 8, 8), (MEMORY_BYTES // 16, 8, 8, 2), (MEMORY_BYTES, 8, 8, 2), (MEMORY_BYTES, 8, 1, 1)],
+)
+def test_large_tensors_get_fewer_cells(cell_bytes: int, seats: int, wanted: int, cells: int) -> None:
+    assert cells_within(MEMORY_BYTES, cell_bytes, seats, wanted) == cells
