@@ -31,7 +31,7 @@ from edge_agent.adapters.http import Http
 from edge_agent.adapters.identity import Identity
 from edge_agent.adapters.no_source import NoPipeline
 from edge_agent.adapters.slot_dirs import SlotDirs
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, InferenceConfig
 from edge_agent.core.admission import Here, ImageTarget
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.floors import with_time
@@ -111,7 +111,8 @@ class Agent:
         self._alarms: Tally[str] = Tally(ALARM_PAUSE_S, other="ACK_SIGNATURE")
         self._stamp = Stamp(boot_id(), self._clock)
         _folders(config)
-        self._profile = detect(config.profile_root).name
+        profile = detect(config.profile_root)
+        self._profile, self._inference = profile.name, host_settings(config.inference, profile.spin_us)
         self._open_stores()
         self._open_children()
         self._make_loops()
@@ -154,7 +155,7 @@ class Agent:
             clock=self._clock,
         )
         self._schemas = Schemas(self._outbox, self._uplink.nudge)
-        self._host = WorkerHost(config.worker_python, config.run_dir, HostSettings(**config.inference.model_dump()))
+        self._host = WorkerHost(config.worker_python, config.run_dir, self._inference)
         self._attach = attach.AttachSocket(config.run_dir / attach.NAME, self._host, lambda: self._update.record.live)
         self._pipeline: PipelineLink | NoPipeline = NoPipeline(config.run_dir / COUNTERS_FILE, self._accepted_live_rows)
         if config.source:
@@ -299,6 +300,12 @@ class LateTrust:
 
     def manifest(self, path: str, stopped: Callable[[], bool]) -> tuple[ImageTarget, bytes]:
         return self._get().manifest(path, stopped)
+
+
+def host_settings(config: InferenceConfig, profile_spin_us: int) -> HostSettings:
+    """A board's own setting wins over its profile's."""
+    values = config.model_dump()
+    return HostSettings(**{**values, "spin_us": profile_spin_us if config.spin_us is None else config.spin_us})
 
 
 def _folders(config: AgentConfig) -> None:

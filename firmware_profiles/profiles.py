@@ -36,6 +36,7 @@ class Profile:
     precision: str  # the member variant that is built for it
     evidence: str  # what has been run on this hardware, in words
     match: Match
+    spin_us: int = 0  # how long a wait of worker or client spins before it blocks, at most 50; 0 on boards without a fan
 
 
 @cache

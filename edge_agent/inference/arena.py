@@ -20,6 +20,11 @@ def tensor_bytes(spec: TensorSpec) -> int:
     return math.prod(spec.shape) * DTYPE_BYTES[spec.dtype]
 
 
+def one_row(spec: TensorSpec) -> TensorSpec:
+    """Of a tensor whose first dimension counts rows."""
+    return spec.model_copy(update={"shape": (1, *spec.shape[1:])})
+
+
 def cells_within(memory_bytes: int, cell_bytes: int, seats: int, wanted: int) -> int:
     """Cells per seat: as many as wanted, as long as all of them stay within `memory_bytes`; two at least."""
     return max(min(wanted, LEAST_CELLS_PER_SEAT), min(wanted, memory_bytes // (seats * cell_bytes)))

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import SkerryError, error
-from contracts.manifest import Manifest
+from contracts.manifest import Manifest, TensorSpec
 from edge_agent.inference import wire
-from edge_agent.inference.arena import Arena
+from edge_agent.inference.arena import Arena, one_row
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import Circuit
 from edge_agent.inference.seats import Seats
@@ -41,6 +41,7 @@ class HostSettings:
     cells_per_seat: int = 8  # fewer for large tensors: arena.MEMORY_BYTES
     queue_limit: int = 32  # requests that wait for one worker, over all seats
     spin_us: int = 0  # how long a wait spins before it blocks
+    batch_delay_us: int | None = None  # how long a model of several rows waits for them; None: its clients bring whole batches
     ready_s: float = 60.0  # from spawn to READY, self-test included
     hang_s: float = 5.0  # a heartbeat older than this means the worker hangs
     stop_s: float = 2.0  # from SIGTERM to SIGKILL
@@ -130,6 +131,7 @@ class WorkerHost:
         """
         worker = self._serving(digest)
         manifest, settings = worker.manifest, self._settings
+        input_, output = self._tensors(manifest)
         limits = {"seat": seat, "queue_limit": settings.queue_limit, "spin_us": settings.spin_us}
         route = {
             "digest": digest,
@@ -137,8 +139,8 @@ class WorkerHost:
             "number": manifest.number,
             "slot": os.path.abspath(worker.slot),
             "arena": {**worker.arena.geometry.to_dict(), **limits},
-            "input": manifest.input.model_dump(mode="json"),
-            "output": manifest.output.model_dump(mode="json"),
+            "input": input_.model_dump(mode="json"),
+            "output": output.model_dump(mode="json"),
             "schema_id": manifest.feature_schema.schema_id,
             "columns": [column.model_dump(mode="json") for column in manifest.feature_schema.columns],
         }
@@ -164,11 +166,25 @@ class WorkerHost:
                 "digest": digest,
                 "state": worker.state,
                 "live": digest == live,
-                "input": worker.manifest.input.model_dump(mode="json"),
-                "output": worker.manifest.output.model_dump(mode="json"),
+                "backend": worker.manifest.variants[worker.variant].backend,
+                "precision": worker.manifest.variants[worker.variant].precision,
+                **{
+                    tensor: spec.model_dump(mode="json")
+                    for tensor, spec in zip(("input", "output"), self._tensors(worker.manifest), strict=True)
+                },
             }
             for digest, worker in self._workers.items()
         ]
+
+    def _batches(self, manifest: Manifest) -> bool:
+        """Whether the worker gathers rows: switched on, and this model takes and gives several."""
+        rows = manifest.input.shape[:1]
+        return self._settings.batch_delay_us is not None and rows == manifest.output.shape[:1] and rows > (1,)
+
+    def _tensors(self, manifest: Manifest) -> tuple[TensorSpec, TensorSpec]:
+        """What a cell holds: the manifest's tensors, or one row of each."""
+        whole = manifest.input, manifest.output
+        return (one_row(whole[0]), one_row(whole[1])) if self._batches(manifest) else whole
 
     def _serving(self, digest: str) -> _Worker:
         worker = self._workers.get(digest)
@@ -219,7 +235,7 @@ class WorkerHost:
             variant = choose(manifest, await self.probe())
             if variant is None:
                 raise error("WORKER_MODEL", digest, "no variant fits a backend of this worker's interpreter")
-            arena = Arena.for_tensors(manifest.input, manifest.output, settings.seats, settings.cells_per_seat)
+            arena = Arena.for_tensors(*self._tensors(manifest), settings.seats, settings.cells_per_seat)
             seats = Seats(arena, 1, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
             worker = _Worker(digest, slot, manifest, manifest.variants.index(variant), arena, seats)
             self._workers[digest] = worker
@@ -267,7 +283,8 @@ class WorkerHost:
             *(self._python, "-X", "faulthandler", "-m", "edge_agent.inference.worker"),
             *("--slot", os.path.abspath(worker.slot), "--variant", str(worker.variant), "--parent-pid", str(os.getpid())),
             *("--arena-fd", str(memfd), "--request-fd", str(request_fd), "--control-fd", str(control_fd)),
-            *("--response-fds", ",".join(map(str, worker.arena.response_fds))),
+            *("--response-fds", ",".join(map(str, worker.arena.response_fds)), "--spin-us", str(self._settings.spin_us)),
+            *(("--batch-delay-us", str(self._settings.batch_delay_us)) if self._batches(worker.manifest) else ()),
         ]
 
     def _code_root(self) -> Path:

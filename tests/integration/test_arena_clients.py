@@ -20,13 +20,15 @@ import numpy as np
 import pytest
 
 from contracts.errors import SkerryError
+from contracts.manifest import Manifest
 from edge_agent.inference import wire
 from edge_agent.inference.attach import MAX_REQUEST_BYTES, AttachSocket
 from edge_agent.inference.client import LOW, Client, models
 from edge_agent.inference.host import HostSettings, WorkerHost
 from edge_agent.inference.worker.backends import fake
 from tests.integration.test_worker_host import BOMB, bomb, run, until
-from tests.simulators.bundles import OUTPUT_SHAPE, fake_slot, golden_inputs
+from tests.simulators.bundles import CLASSES, INPUT_SHAPE, OUTPUT_SHAPE, fake_slot, golden_inputs
+from tests.simulators.onnx_bundles import onnx_slot, weights
 
 WAIT_S = 20.0
 VALUES = golden_inputs(1)
@@ -52,9 +54,14 @@ class Site:
         return counts
 
 
+Bundle = tuple[str, Path, Manifest]
+
+
 @asynccontextmanager
-async def site(folder: Path, *faults: dict[str, Any], request_s: float = 5.0, **settings: float) -> AsyncIterator[Site]:
-    digest, slot, manifest = fake_slot(folder / "slots", *faults)
+async def site(
+    folder: Path, *faults: dict[str, Any], request_s: float = 5.0, bundle: Bundle | None = None, **settings: float
+) -> AsyncIterator[Site]:
+    digest, slot, manifest = bundle or fake_slot(folder / "slots", *faults)
     host = WorkerHost(sys.executable, folder / "run", HostSettings(**settings))  # type: ignore[arg-type]
     path = folder / "arena.sock"
     socket_task = asyncio.ensure_future(AttachSocket(path, host, lambda: digest, request_s).serve())
@@ -122,7 +129,8 @@ def test_what_is_loaded_is_listed_and_what_is_not_is_refused(tmp_path: Path) -> 
     async def scenario() -> None:
         async with site(tmp_path, seats=2) as here:
             listed = await asyncio.to_thread(models, here.path)
-            assert [(m["name"], m["digest"], m["state"], m["live"]) for m in listed] == [("tiny", here.digest, "ready", True)]
+            told = [(m["name"], m["digest"], m["state"], m["live"], m["backend"]) for m in listed]
+            assert told == [("tiny", here.digest, "ready", True, "fake")]
             assert await here.refusal("other") == "ARENA_MODEL"
             client = await here.attach()
             assert await here.refusal("tiny") == "ARENA_SEATS"
@@ -258,5 +266,25 @@ def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
             client = await here.attach()
             assert not client.detached
             client.close()
+
+    run(scenario())
+
+
+def test_rows_of_several_clients_are_one_batch(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        shapes: dict[str, Any] = {
+            "input": {"name": "x", "dtype": "f32", "shape": (4, *INPUT_SHAPE[1:])},
+            "output": {"name": "logits", "dtype": "f32", "shape": (4, CLASSES)},
+        }
+        bundle = onnx_slot(tmp_path / "slots", **shapes)
+        async with site(tmp_path, bundle=bundle, batch_delay_us=2000, spin_us=50) as here:
+            clients = [await here.attach() for _ in range(2)]
+            assert {client.input_shape for client in clients} == {INPUT_SHAPE}
+            inputs, far = golden_inputs(), time.monotonic_ns() + int(WAIT_S * 1e9)
+            asked = [(client, client.submit(row[None], far), row) for row in inputs for client in clients[: 1 + (row[0, 0, 0] > 0)]]
+            for client, ticket, row in asked:
+                assert np.allclose(client.collect(ticket).output, row.reshape(1, -1) @ weights(), atol=1e-4)
+            for client in clients:
+                client.close()
 
     run(scenario())

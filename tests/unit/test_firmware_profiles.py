@@ -69,6 +69,7 @@ def test_every_profile_says_what_was_run_and_has_a_backend() -> None:
         assert profile.evidence
         assert profile.backends
         assert profile.name.startswith("x86") or profile.evidence == "not run on hardware"
+        assert 0 <= profile.spin_us <= 50
 
 
 def test_reasons_against_a_bundle(tmp_path: Path) -> None:

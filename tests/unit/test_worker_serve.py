@@ -151,3 +151,10 @@ def test_a_held_answer_stays_until_it_is_released(rig: Rig) -> None:
 )
 def test_large_tensors_get_fewer_cells(cell_bytes: int, seats: int, wanted: int, cells: int) -> None:
     assert cells_within(MEMORY_BYTES, cell_bytes, seats, wanted) == cells
+
+
+def test_a_spinning_worker_sees_a_request_without_a_wake_up(rig: Rig) -> None:
+    spinning = Server(SLOT, rig.arena.memfd, rig.arena.request_fd, rig.arena.response_fds, spin_us=50)
+    assert (spinning._spin(), rig.server._spin()) == (False, False)
+    rig.clients[0].submit(values(1), later())
+    assert (spinning._spin(), rig.server._spin()) == (True, False)

@@ -22,9 +22,10 @@ import numpy as np
 
 from edge_agent.inference.tether import tie_to_parent
 from edge_agent.inference.worker import backends
+from edge_agent.inference.worker.batch import BatchServer
 from edge_agent.inference.worker.selftest import Runner, self_test
 from edge_agent.inference.worker.serve import Server
-from edge_agent.inference.worker.slot import open_slot
+from edge_agent.inference.worker.slot import Slot, open_slot
 from edge_agent.inference.worker.start_error import StartError
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -50,7 +51,7 @@ def _serve(options: argparse.Namespace) -> int:
     began = time.monotonic()
     np.seterr(invalid="ignore")  # infinity times zero is a question that serve.finite_check asks
     slot = open_slot(options.slot, options.variant)
-    server = Server(slot, options.arena_fd, options.request_fd, [int(number) for number in options.response_fds.split(",")])
+    server = _server(slot, options)
     session = backends.load(slot)
     loaded_s = time.monotonic() - began
     figures = self_test(slot, session)
@@ -61,6 +62,13 @@ def _serve(options: argparse.Namespace) -> int:
     os.close(options.control_fd)
     server.serve()
     return EXIT_OK
+
+
+def _server(slot: Slot, options: argparse.Namespace) -> Server:
+    descriptors = options.arena_fd, options.request_fd, [int(number) for number in options.response_fds.split(",")]
+    if options.batch_delay_us is None:
+        return Server(slot, *descriptors, options.spin_us)
+    return BatchServer(slot, *descriptors, options.spin_us, options.batch_delay_us)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -96,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arena-fd", type=int)
     parser.add_argument("--request-fd", type=int)
     parser.add_argument("--response-fds", help="one eventfd per seat, comma-separated")
+    parser.add_argument("--spin-us", type=int, default=0, help="look this long for a request before each wait (default 0)")
+    parser.add_argument("--batch-delay-us", type=int, help="cells hold one row; gather rows this long (default: no batching)")
     parser.add_argument("--control-fd", type=int, default=_STDOUT, help="where the one report goes (default: standard output)")
     parser.add_argument("--evaluate", nargs=2, metavar=("IN.npy", "OUT.npy"), help="run inputs once and end")
     parser.add_argument("--probe", action="store_true", help="report the installed backends and end")

@@ -33,13 +33,14 @@ class Cell(NamedTuple):
 
 
 class Server:
-    def __init__(self, slot: Slot, arena_fd: int, request_fd: int, response_fds: Sequence[int]) -> None:
-        """Raises StartError BUNDLE_SELF_TEST when the arena does not fit the slot."""
+    def __init__(self, slot: Slot, arena_fd: int, request_fd: int, response_fds: Sequence[int], spin_us: int = 0) -> None:
+        """Raises StartError BUNDLE_SELF_TEST when the arena does not fit the slot. `spin_us`: how long to look before each wait."""
         self._memory = mmap.mmap(arena_fd, 0)
         self._geometry = wire.read_geometry(self._memory)
         if (self._geometry.input_bytes, self._geometry.output_bytes) != (slot.input.size_bytes, slot.output.size_bytes):
             raise StartError("BUNDLE_SELF_TEST", "the arena was made for other tensors")
         self._slot, self._request_fd, self._response_fds = slot, request_fd, response_fds
+        self._spin_ns = spin_us * 1000
         self._served = wire.word(self._memory, Word.SERVED)
         self._cells: list[Cell] = []
         self._say(Word.PID, os.getpid())
@@ -48,13 +49,16 @@ class Server:
 
     def bind(self, session: Session) -> None:
         """Bind the session to each cell's areas, so that a request moves no bytes."""
+        self._bind_cells(session.bind)
+
+    def _bind_cells(self, bind: Callable[[Array, Array], Callable[[], None]]) -> None:
         zeros = np.zeros(self._slot.output.shape, self._slot.output.dtype).ravel()
         for index in range(self._geometry.cells):
             input_ = self._view(self._geometry.input(index), self._slot.input)
             output = self._view(self._geometry.output(index), self._slot.output)
             response_fd = self._response_fds[self._geometry.seat_of(index)]
-            compute = session.bind(input_, output)
-            self._cells.append(Cell(index, self._geometry.header(index), response_fd, compute, finite_check(output, zeros)))
+            cell = Cell(index, self._geometry.header(index), response_fd, bind(input_, output), finite_check(output, zeros))
+            self._cells.append(cell)
 
     def take_over(self) -> None:
         """Fail what the predecessor died of; then we are ready."""
@@ -70,44 +74,67 @@ class Server:
         poll.register(self._request_fd, select.POLLIN)
         while True:
             self.step()
-            poll.poll(HEARTBEAT_MS)
+            if not self._spin():
+                poll.poll(HEARTBEAT_MS)
+
+    def _spin(self) -> bool:
+        """Whether a request came while we looked."""
+        until = time.monotonic_ns() + self._spin_ns if self._spin_ns else 0
+        while time.monotonic_ns() < until:
+            if wire.count(self._memory, self._geometry.cells, _REQUESTED):
+                return True
+        return False
 
     def step(self) -> None:
         """Answer what is requested now."""
         wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
-        cell = self._next()
-        while cell is not None:
-            self._answer(cell)
+        waiting = self._waiting()
+        while waiting:
+            self._answer_next(waiting)
             self._beat()
-            cell = self._next()  # a new look each time: a request of high priority may have come meanwhile
+            waiting = self._waiting()  # a new look each time: a request of high priority may have come meanwhile
         self._beat()
 
-    def _next(self) -> Cell | None:
+    def _waiting(self) -> list[int]:
+        return wire.find(self._memory, self._geometry.cells, _REQUESTED)
+
+    def _answer_next(self, waiting: list[int]) -> None:
         """By priority, then the oldest, over all seats."""
-        waiting = wire.find(self._memory, self._geometry.cells, _REQUESTED)
-        if len(waiting) > 1:
-            return self._cells[min(waiting, key=self._order)]
-        return self._cells[waiting[0]] if waiting else None
+        self._answer(self._cells[min(waiting, key=self._order) if len(waiting) > 1 else waiting[0]])
 
     def _order(self, index: int) -> tuple[int, int]:
         header = wire.read_cell(self._memory, self._cells[index].header)
         return header.priority, header.t0_ns
 
     def _answer(self, cell: Cell) -> None:
-        wire.fence()
         started = time.monotonic_ns()
-        if wire.deadline(self._memory, cell.header) < started:
-            self._publish(cell, CellState.FAILED, Status.EXPIRED, started, started)
+        if not self._begin(cell, started):
             return
-        wire.set_state(self._memory, cell.cell_no, CellState.BUSY)
-        try:
-            cell.compute()
-        except BackendError:
+        if self._run(cell.compute):
+            self._done(cell, started, time.monotonic_ns())
+        else:
             self._publish(cell, CellState.FAILED, Status.BACKEND, started, time.monotonic_ns())
-            return
+
+    def _begin(self, cell: Cell, now_ns: int) -> bool:
+        """Take up a request, unless its deadline has passed."""
+        wire.fence()
+        if wire.deadline(self._memory, cell.header) < now_ns:
+            self._publish(cell, CellState.FAILED, Status.EXPIRED, now_ns, now_ns)
+            return False
+        wire.set_state(self._memory, cell.cell_no, CellState.BUSY)
+        return True
+
+    def _run(self, compute: Callable[[], None]) -> bool:
+        """False when the backend refuses this input."""
+        try:
+            compute()
+        except BackendError:
+            return False
         except StickyError:
             os._exit(EXIT_STICKY)  # nothing of this process can be trusted any more, its clean-up included
-        ended = time.monotonic_ns()
+        return True
+
+    def _done(self, cell: Cell, started: int, ended: int) -> None:
         self._served += 1
         self._say(Word.SERVED, self._served)
         self._publish(cell, CellState.DONE, Status.OK if cell.finite() else Status.NOT_FINITE, started, ended)
