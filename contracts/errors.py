@@ -148,6 +148,23 @@ CODES: dict[str, Code] = {
     "ARENA_SEATS": Code(_T, "every seat of this model is taken", "end a client, or raise inference.seats in agent.toml"),
     "ARENA_REQUEST": Code(_R, "the request to the attach socket is not valid", "see docs/reference/wire.md"),
     "ARENA_DETACHED": Code(_T, "the agent has ended this seat: the version was unloaded, or the agent ended", "attach again"),
+    # -- OIP (Open Inference Protocol)
+    "OIP_REQUEST": Code(_R, "the request is not one of the Open Inference Protocol", "see docs/reference/oip.md"),
+    "OIP_TENSOR": Code(_R, "a tensor's name, datatype, shape or data do not fit the model", "ask the model's metadata: GET /v2/models/NAME"),
+    "OIP_PARAMETER": Code(_R, "a parameter is unknown here or has no valid value", "leave it out, or see docs/reference/oip.md"),
+    "OIP_ENDPOINT": Code(_R, "no such endpoint", "see docs/reference/oip.md"),
+    "OIP_METHOD": Code(_R, "the endpoint has no such method", "see docs/reference/oip.md"),
+    "OIP_TOO_LARGE": Code(_R, "the request is larger than this front takes", "send less, or raise oip.max_request_bytes in agent.toml"),
+    "OIP_ENCODING": Code(_R, "the body's content encoding is not understood", "send it without Content-Encoding"),
+    "OIP_SLOW_BODY": Code(_T, "the body did not come in time", "send it faster, or raise oip.body_s in agent.toml"),
+    "OIP_UNSUPPORTED": Code(_R, "this part of the protocol is not served", "see docs/reference/oip.md"),
+    "OIP_REGION": Code(_R, "the shared memory region is not valid, or the piece lies outside of it", "register what exists, in its bounds"),
+    "OIP_REGION_UNKNOWN": Code(_R, "no shared memory region of this name is registered", "register it first"),
+    "OIP_REGION_OWNER": Code(
+        _R, "shared memory is not served to this caller", "use the Unix socket, and list the owner in oip.shared_memory_uids of agent.toml"
+    ),
+    "OIP_NOT_ADMITTED": Code(_R, "no admitted slot of this device holds this model", "only a campaign brings models to a device"),
+    "OIP_IN_USE": Code(_R, "the agent itself needs this model now", "a campaign changes what is live"),
     # -- OUTBOX, ACK
     "OUTBOX_FULL": Code(_T, "the lane's byte budget is used up", "rows are refused and counted until the link is back"),
     "OUTBOX_SCHEMA": Code(_R, "rows do not fit the signed feature schema", "mend the pipeline or the schema"),

@@ -1,0 +1,74 @@
+"""`python -m edge_agent.inference.oip`: started by the agent."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from edge_agent.inference import client
+from edge_agent.inference.oip.agent_stream import AgentStream
+from edge_agent.inference.oip.front import Front
+from edge_agent.inference.oip.models import Models
+from edge_agent.inference.oip.ports import SeatClient
+from edge_agent.inference.oip.regions import Regions
+from edge_agent.inference.oip.server import Settings, make_sockets_for_the_group, serving
+from edge_agent.inference.tether import tie_to_parent
+from program import log
+
+ARENA_SOCKET = "arena.sock"
+
+
+class AttachSocket:
+    """Implements `ports.Arenas`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    def models(self) -> Sequence[Mapping[str, Any]]:
+        return client.models(self._path)
+
+    def attach(self, digest: str) -> SeatClient:
+        return client.Client.attach(self._path, digest)
+
+
+async def serve(settings: Settings, stream: socket.socket) -> None:
+    """Until SIGTERM, or until the agent is gone."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    agent = AgentStream(stream)
+    models, regions = Models(AttachSocket(Path(settings.run_dir) / ARENA_SOCKET), settings.line_limit), Regions(settings.shared_memory_uids)
+    async with serving(Front(models, agent, regions, settings.limits), settings) as ports:
+        running, stopped = asyncio.ensure_future(agent.run(*ports)), asyncio.ensure_future(stop.wait())
+        await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in (running, stopped):
+            task.cancel()
+        await asyncio.gather(running, stopped, return_exceptions=True)
+    models.close()
+    regions.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="skerry-oip", description="the Open Inference Protocol on the arena; a child of skerry-agent")
+    parser.add_argument("--socket-fd", type=int, required=True, help="the stream to the agent")
+    parser.add_argument("--parent-pid", type=int, required=True, help="die with this process")
+    parser.add_argument("--settings", required=True, help="JSON, from [oip] of agent.toml")
+    options = parser.parse_args()
+    tie_to_parent(options.parent_pid)
+    log.configure("skerry-oip")
+    make_sockets_for_the_group()
+    with socket.socket(fileno=options.socket_fd) as stream:
+        uvloop.run(serve(Settings.of(json.loads(options.settings)), stream))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

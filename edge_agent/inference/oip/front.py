@@ -1,0 +1,200 @@
+"""What the protocol offers, apart from how it travels: REST and gRPC call the same methods. Descriptions are JSON-like, in the protocol's words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from contracts.errors import SkerryError, error
+from edge_agent import AGENT_VERSION
+from edge_agent.inference.client import HIGH, LOW, Answer, Array
+from edge_agent.inference.oip.classes import largest
+from edge_agent.inference.oip.datatypes import from_bytes, to_bytes
+from edge_agent.inference.oip.models import Model, Models
+from edge_agent.inference.oip.ports import Repository
+from edge_agent.inference.oip.regions import Regions
+from edge_agent.inference.oip.request import InferRequest, InputTensor, Part, Signature, WantedOutput, known, the_input, the_output
+from edge_agent.inference.oip.rest_codec import OutputTensor
+from edge_agent.inference.oip.statistics import ModelCounts, Times, exposition
+from edge_agent.inference.oip.status import RETRY_ON_A_FRESH_LIST
+
+T = TypeVar("T")
+EXTENSIONS = ("classification", "model_configuration", "model_repository", "statistics", "system_shared_memory", "binary_tensor_data")
+TYPES: Mapping[str, str] = {"FP32": "TYPE_FP32", "FP16": "TYPE_FP16", "INT8": "TYPE_INT8", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32", "INT64": "TYPE_INT64"}  # fmt: skip
+_UNLOAD_PARAMETERS = frozenset({"version", "unload_dependents"})
+
+
+class Limits(NamedTuple):
+    timeout_s: float = 10.0  # of a request that names none, and the longest that one may name
+    max_request_bytes: int = 64 * 1024**2
+    body_s: float = 30.0  # from the first to the last byte of a body
+
+
+class Front:
+    def __init__(self, models: Models, repository: Repository, regions: Regions, limits: Limits) -> None:
+        self.regions, self.limits = regions, limits
+        self._models, self._repository = models, repository
+        self._counts: dict[tuple[str, str], ModelCounts] = {}
+
+    # -- what there is
+
+    async def ready(self) -> bool:
+        """The live model is ready."""
+        try:
+            return any(model.live and model.ready for model in await self._models.all())
+        except SkerryError:
+            return False
+
+    async def model_ready(self, name: str, version: str) -> bool:
+        """Raises RejectedError ARENA_MODEL."""
+        return (await self._models.find(name, version)).ready
+
+    def metadata(self) -> dict[str, Any]:
+        return {"name": "skerry", "version": AGENT_VERSION, "extensions": list(EXTENSIONS)}
+
+    async def model_metadata(self, name: str, version: str) -> dict[str, Any]:
+        """Raises RejectedError ARENA_MODEL."""
+        model = await self._models.find(name, version)
+        return {
+            "name": model.name,
+            "versions": [one.version for one in await self._models.all() if one.name == name],
+            "platform": model.backend,
+            "inputs": [_tensor(model.input)],
+            "outputs": [_tensor(model.output)],
+        }
+
+    async def config(self, name: str, version: str) -> dict[str, Any]:
+        """Raises RejectedError ARENA_MODEL."""
+        model = await self._models.find(name, version)
+        return {
+            "name": model.name,
+            "platform": model.backend,
+            "backend": model.backend,
+            "version_policy": {"specific": {"versions": [int(model.version)]}},
+            "max_batch_size": 0,
+            "input": [_dimensions(model.input)],
+            "output": [_dimensions(model.output)],
+        }
+
+    async def statistics(self, name: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Raises RejectedError ARENA_MODEL."""
+        models = [await self._models.find(name, version)] if name else await self._models.all()
+        return [self._counts_of(model).message(model.name, model.version) for model in models]
+
+    async def metrics(self) -> str:
+        models = {model.digest: (model.name, model.version) for model in await self._models.all()}
+        waiting = self._models.pending()
+        return exposition(self._counts, {key: waiting.get(digest, 0) for digest, key in models.items()})
+
+    def shared_memory(self, local: bool) -> Regions:
+        """Raises RejectedError OIP_REGION_OWNER to callers over TCP: nobody knows who they are."""
+        if not local:
+            raise error("OIP_REGION_OWNER", "", "shared memory is served over the Unix socket only")
+        return self.regions
+
+    # -- repository
+
+    async def index(self, ready_only: bool) -> list[dict[str, Any]]:
+        return [dict(one) for one in await self._repository.index() if not ready_only or one["state"] == "READY"]
+
+    async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """A model's configuration and files come from its signed bundle alone. Raises RejectedError OIP_PARAMETER, OIP_NOT_ADMITTED."""
+        known(parameters, frozenset({"version"}), "load")
+        await self._repository.load(name, str(parameters.get("version", "")))
+        self._models.forget()
+
+    async def unload(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Raises RejectedError OIP_PARAMETER, OIP_IN_USE, OIP_NOT_ADMITTED."""
+        known(parameters, _UNLOAD_PARAMETERS, "unload")
+        await self._repository.unload(name, str(parameters.get("version", "")))
+        self._models.forget()
+
+    # -- inference
+
+    async def infer(
+        self,
+        name: str,
+        version: str,
+        parse: Callable[[Model], InferRequest],
+        render: Callable[[Model, str, Sequence[OutputTensor]], T],
+        local: bool,
+    ) -> T:
+        """`local`: the caller came over the Unix socket, so shared memory may be named. Raises OIP_*, ARENA_*, WORKER_*."""
+        model = await self._models.find(name, version)
+        try:
+            return await self._infer(model, parse, render, local)
+        except SkerryError as refused:
+            if refused.code not in RETRY_ON_A_FRESH_LIST:
+                raise
+        self._models.forget()  # the version was swapped under our hands
+        return await self._infer(await self._models.find(name, version), parse, render, local)
+
+    async def _infer(
+        self, model: Model, parse: Callable[[Model], InferRequest], render: Callable[[Model, str, Sequence[OutputTensor]], T], local: bool
+    ) -> T:
+        counts, began_ns = self._counts_of(model), time.monotonic_ns()
+        try:
+            call = _Call(lambda: self.shared_memory(local), parse(model), model, began_ns, self.limits.timeout_s)
+            seat = await self._models.seat(model)
+            rendered = await seat.infer(
+                call.fill, lambda answer: render(model, call.request.id, call.outputs(answer)), call.deadline_ns, call.priority
+            )
+        except BaseException:
+            counts.failed(time.monotonic_ns() - began_ns)
+            raise
+        counts.answered(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
+        return rendered
+
+    def _counts_of(self, model: Model) -> ModelCounts:
+        return self._counts.setdefault((model.name, model.version), ModelCounts())
+
+
+class _Call:
+    """One request held against its model: what is written into the cell, and what is made of the answer."""
+
+    def __init__(self, shared: Callable[[], Regions], request: InferRequest, model: Model, began_ns: int, limit_s: float) -> None:
+        """Raises RejectedError OIP_TENSOR, OIP_REGION_OWNER."""
+        self.request, self._model, self._shared, self._began_ns = request, model, shared, began_ns
+        self._input: InputTensor = the_input(request, model.input)
+        self._wanted: WantedOutput = the_output(request, model.output)
+        if self._input.part or self._wanted.part:
+            shared()
+        limit_ns = int(limit_s * 1e9)
+        self.deadline_ns = began_ns + (min(request.timeout_us * 1000, limit_ns) or limit_ns)
+        self.priority = LOW if request.low_priority else HIGH
+        self._read_ns = time.monotonic_ns() - began_ns
+        self._answered_ns = self._queue_ns = self._infer_ns = 0
+
+    def fill(self, cell: Array) -> None:
+        before_ns = time.monotonic_ns()
+        given, part = self._input, self._input.part
+        cell[...] = given.values if part is None else from_bytes(given.name, given.datatype, given.shape, self._shared().read(part))
+        self._read_ns += time.monotonic_ns() - before_ns
+
+    def outputs(self, answer: Answer) -> tuple[OutputTensor, ...]:
+        """Raises RejectedError WORKER_NOT_FINITE: no JSON can say it, and nobody shall take it for an answer."""
+        self._answered_ns = time.monotonic_ns()
+        self._queue_ns, self._infer_ns = int(answer.queue_us * 1000), int(answer.compute_us * 1000)
+        if not answer.finite:
+            raise error("WORKER_NOT_FINITE", self._model.name)
+        wanted, offered = self._wanted, self._model.output
+        datatype, values = (offered.datatype, answer.output) if not wanted.classes else ("BYTES", largest(answer.output, wanted.classes))
+        if wanted.part is None:
+            return (OutputTensor(offered.name, datatype, values.shape, values, wanted.binary),)
+        return (OutputTensor(offered.name, datatype, values.shape, None, False, self._written(wanted.part, to_bytes(datatype, values))),)
+
+    def times(self, now_ns: int) -> Times:
+        return Times(now_ns - self._began_ns, self._queue_ns, self._read_ns, self._infer_ns, now_ns - self._answered_ns)
+
+    def _written(self, part: Part, data: bytes) -> Part:
+        self._shared().write(part, data)
+        return part._replace(byte_size=len(data))
+
+
+def _tensor(signature: Signature) -> dict[str, Any]:
+    return {"name": signature.name, "datatype": signature.datatype, "shape": list(signature.shape)}
+
+
+def _dimensions(signature: Signature) -> dict[str, Any]:
+    return {"name": signature.name, "data_type": TYPES[signature.datatype], "dims": list(signature.shape)}

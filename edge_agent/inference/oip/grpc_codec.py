@@ -1,0 +1,96 @@
+"""Inference requests and responses of gRPC. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from contracts.errors import error
+from edge_agent.inference.oip import open_inference_pb2 as pb
+from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes
+from edge_agent.inference.oip.request import (
+    INPUT_PARAMETERS, OUTPUT_PARAMETERS, InferRequest, InputTensor, WantedOutput, count_of, known, part_of, scheduling,
+)  # fmt: skip
+from edge_agent.inference.oip.rest_codec import OutputTensor
+
+# datatype -> the list of InferTensorContents that holds it
+_CONTENTS: Mapping[str, str] = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
+    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+    "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+
+
+def parse(message: pb.ModelInferRequest) -> InferRequest:
+    """Raises RejectedError OIP_REQUEST, OIP_TENSOR, OIP_PARAMETER."""
+    timeout_us, low_priority = scheduling(values_of(message.parameters))
+    raw = iter(message.raw_input_contents)
+    inputs = tuple(_input(tensor, raw, bool(message.raw_input_contents)) for tensor in message.inputs)
+    if next(raw, None) is not None:
+        raise error("OIP_REQUEST", "raw_input_contents", "more of them than inputs")
+    return InferRequest(message.id, timeout_us, low_priority, inputs, tuple(_wanted(output) for output in message.outputs))
+
+
+def values_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values; a parameter without one is refused as what it is: nothing. Raises RejectedError OIP_PARAMETER."""
+    found = {}
+    for name, parameter in parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise error("OIP_PARAMETER", name[:64], "it has no value")
+        found[name] = getattr(parameter, choice)
+    return found
+
+
+def _input(tensor: Any, raw: Iterable[bytes], all_raw: bool) -> InputTensor:
+    name, datatype, shape = tensor.name, check_datatype(tensor.name, tensor.datatype), shape_of(tensor.name, tuple(tensor.shape))
+    parameters = values_of(tensor.parameters) if tensor.parameters else {}
+    known(parameters, INPUT_PARAMETERS, "input")
+    part = part_of(parameters)
+    if part is not None:
+        return InputTensor(name, datatype, shape, None, part)
+    if all_raw:
+        return InputTensor(name, datatype, shape, from_bytes(name, datatype, shape, _next(raw, name)))
+    return InputTensor(name, datatype, shape, _contents(name, datatype, shape, tensor.contents))
+
+
+def _next(raw: Iterable[bytes], name: str) -> bytes:
+    data = next(iter(raw), None)
+    if data is None:
+        raise error("OIP_REQUEST", name, "raw_input_contents has fewer entries than there are inputs")
+    return data
+
+
+def _contents(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -> Array:
+    field = _CONTENTS.get(datatype)
+    if field is None:
+        raise error("OIP_TENSOR", name, f"{datatype} travels in raw_input_contents")
+    if any(len(value) for other, value in contents.ListFields() if other.name != field):
+        raise error("OIP_TENSOR", name, f"{datatype} travels in {field}")
+    values = getattr(contents, field)
+    if datatype == "BYTES":
+        return from_bytes(name, datatype, shape, to_bytes("BYTES", np.array([*values, b""], dtype=object)[:-1]))
+    return from_json(name, datatype, shape, list(values))
+
+
+def _wanted(output: Any) -> WantedOutput:
+    parameters = values_of(output.parameters) if output.parameters else {}
+    known(parameters, OUTPUT_PARAMETERS, "output")
+    return WantedOutput(output.name, True, count_of(parameters, "classification"), part_of(parameters))
+
+
+def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTensor]) -> pb.ModelInferResponse:
+    """Outputs are raw, but for those that lie in shared memory."""
+    response = pb.ModelInferResponse(model_name=model, model_version=version, id=request_id)
+    for output in outputs:
+        tensor = response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
+        if output.part is None:
+            response.raw_output_contents.append(to_bytes(output.datatype, output.values))
+        else:
+            tensor.parameters["shared_memory_region"].string_param = output.part.region
+            tensor.parameters["shared_memory_offset"].int64_param = output.part.offset
+            tensor.parameters["shared_memory_byte_size"].int64_param = output.part.byte_size
+    return response

@@ -1,0 +1,97 @@
+"""gRPC of the Open Inference Protocol: a method of `Service` for each of the service's, found by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+
+from contracts.errors import SkerryError, error
+from edge_agent.inference.oip import grpc_codec
+from edge_agent.inference.oip import open_inference_pb2 as pb
+from edge_agent.inference.oip.front import Front
+from edge_agent.inference.oip.models import Model
+from edge_agent.inference.oip.request import InferRequest
+from edge_agent.inference.oip.status import status_of
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_LOCAL = "unix:"
+
+
+class Service:
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, local: bool) -> pb.ServerLiveResponse:  # noqa: N802  the protocol's names
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, local: bool) -> pb.ServerReadyResponse:  # noqa: N802
+        return pb.ServerReadyResponse(ready=await self._front.ready())
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, local: bool) -> pb.ModelReadyResponse:  # noqa: N802
+        return pb.ModelReadyResponse(ready=await self._front.model_ready(request.name, request.version))
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, local: bool) -> pb.ServerMetadataResponse:  # noqa: N802
+        return ParseDict(self._front.metadata(), pb.ServerMetadataResponse())
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, local: bool) -> pb.ModelMetadataResponse:  # noqa: N802
+        return ParseDict(await self._front.model_metadata(request.name, request.version), pb.ModelMetadataResponse())
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, local: bool) -> pb.ModelConfigResponse:  # noqa: N802
+        return ParseDict({"config": await self._front.config(request.name, request.version)}, pb.ModelConfigResponse())
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, local: bool) -> pb.ModelStatisticsResponse:  # noqa: N802
+        return ParseDict({"model_stats": await self._front.statistics(request.name, request.version)}, pb.ModelStatisticsResponse())
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, local: bool) -> pb.ModelInferResponse:  # noqa: N802
+        def read(model: Model) -> InferRequest:
+            return grpc_codec.parse(request)
+
+        def write(model: Model, request_id: str, outputs: Any) -> pb.ModelInferResponse:
+            return grpc_codec.render(model.name, model.version, request_id, outputs)
+
+        return await self._front.infer(request.model_name, request.model_version, read, write, local)
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, local: bool) -> pb.RepositoryIndexResponse:  # noqa: N802
+        return ParseDict({"models": await self._front.index(request.ready)}, pb.RepositoryIndexResponse())
+
+    async def RepositoryModelLoad(self, request: pb.RepositoryModelLoadRequest, local: bool) -> pb.RepositoryModelLoadResponse:  # noqa: N802
+        await self._front.load(request.model_name, grpc_codec.values_of(request.parameters))
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: pb.RepositoryModelUnloadRequest, local: bool) -> pb.RepositoryModelUnloadResponse:  # noqa: N802
+        await self._front.unload(request.model_name, grpc_codec.values_of(request.parameters))
+        return pb.RepositoryModelUnloadResponse()
+
+    async def SystemSharedMemoryStatus(self, request: pb.SystemSharedMemoryStatusRequest, local: bool) -> pb.SystemSharedMemoryStatusResponse:  # noqa: N802
+        regions = {region["name"]: region for region in self._front.regions.status(request.name)}
+        return ParseDict({"regions": regions}, pb.SystemSharedMemoryStatusResponse())
+
+    async def SystemSharedMemoryRegister(self, request: pb.SystemSharedMemoryRegisterRequest, local: bool) -> pb.SystemSharedMemoryRegisterResponse:  # noqa: N802
+        self._front.shared_memory(local).register(request.name, request.key, request.offset, request.byte_size)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryUnregister(self, request: pb.SystemSharedMemoryUnregisterRequest, local: bool) -> pb.SystemSharedMemoryUnregisterResponse:  # noqa: N802
+        self._front.shared_memory(local).unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+
+def handler(front: Front) -> grpc.GenericRpcHandler:
+    service = Service(front)
+    unary = {method.name: _unary(method, getattr(service, method.name)) for method in SERVICE.methods if not method.server_streaming}
+    return grpc.method_handlers_generic_handler(SERVICE.full_name, unary)  # what it lacks, grpc answers with UNIMPLEMENTED
+
+
+def _unary(method: Any, call: Callable[[Any, bool], Awaitable[Any]]) -> grpc.RpcMethodHandler:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await call(request, context.peer().startswith(_LOCAL))
+        except SkerryError as refused:
+            await context.abort(grpc.StatusCode[status_of(refused).grpc], str(refused))
+
+    messages = (getattr(pb, kind.name) for kind in (method.input_type, method.output_type))
+    return grpc.unary_unary_rpc_method_handler(answer, next(messages).FromString, lambda message: message.SerializeToString())
+
+

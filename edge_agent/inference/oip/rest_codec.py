@@ -1,0 +1,164 @@
+"""Inference requests and responses of REST: JSON, and the binary tensor extension. Pure.
+
+With binary tensors a body is JSON of `Inference-Header-Content-Length` bytes, then the tensors' bytes in the order of the JSON.
+A length of 0 means that the whole body is the model's one input, in its own shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from contracts.errors import error
+from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes, to_json
+from edge_agent.inference.oip.request import (
+    INPUT_PARAMETERS, OUTPUT_PARAMETERS, InferRequest, InputTensor, Part, Signature, WantedOutput, count_of, flag_of, known, part_of,
+    scheduling,
+)  # fmt: skip
+
+_NO_BYTES = memoryview(b"")
+
+
+class OutputTensor(NamedTuple):
+    """`part`: the bytes have been written there; `values` is None then."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Array
+    binary: bool = False
+    part: Part | None = None
+
+
+class Body(NamedTuple):
+    """`json_bytes` is the length of the JSON when tensors follow it, else None."""
+
+    data: bytes
+    json_bytes: int | None
+
+
+# -- requests
+
+
+def parse(body: bytes, json_bytes: int | None) -> InferRequest:
+    """`json_bytes`: of the header Inference-Header-Content-Length. Raises RejectedError OIP_REQUEST, OIP_TENSOR, OIP_PARAMETER."""
+    if json_bytes is not None and not 0 < json_bytes <= len(body):
+        raise error("OIP_REQUEST", "Inference-Header-Content-Length", f"{json_bytes}, of {len(body)} bytes")
+    message = json_object(body if json_bytes is None else body[:json_bytes])
+    parameters = _parameters(message, "request")
+    timeout_us, low_priority = scheduling(parameters)
+    binary = _NO_BYTES if json_bytes is None else memoryview(body)[json_bytes:]
+    return InferRequest(
+        _text(message, "id"),
+        timeout_us,
+        low_priority,
+        _inputs(_objects(message, "inputs"), binary),
+        tuple(_wanted(one, flag_of(parameters, "binary_data_output")) for one in _objects(message, "outputs")),
+        flag_of(parameters, "binary_data_output"),
+    )
+
+
+def parse_raw(body: bytes, wanted: Signature) -> InferRequest:
+    """The whole body is the input, the output is wanted in binary. Raises RejectedError OIP_TENSOR."""
+    values = from_bytes(wanted.name, wanted.datatype, wanted.shape, body)
+    return InferRequest("", 0, False, (InputTensor(wanted.name, wanted.datatype, wanted.shape, values),), (), True)
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Raises RejectedError OIP_REQUEST. NaN and Infinity are no JSON."""
+    try:
+        message = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as broken:
+        raise error("OIP_REQUEST", "", f"the body is no JSON: {str(broken)[:80]}") from broken
+    if not isinstance(message, dict):
+        raise error("OIP_REQUEST", "", "the body is a JSON object")
+    return message
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _inputs(tensors: Sequence[Mapping[str, Any]], binary: memoryview) -> tuple[InputTensor, ...]:
+    inputs, at = [], 0
+    for tensor in tensors:
+        input_, used = _input(tensor, binary[at:])
+        inputs.append(input_)
+        at += used
+    if at != len(binary):
+        raise error("OIP_REQUEST", "", f"{len(binary)} bytes follow the JSON, the inputs name {at}")
+    return tuple(inputs)
+
+
+def _input(tensor: Mapping[str, Any], binary: memoryview) -> tuple[InputTensor, int]:
+    """The tensor, and how many of the bytes are its own."""
+    name = _text(tensor, "name")
+    datatype, shape = check_datatype(name, tensor.get("datatype")), shape_of(name, tensor.get("shape"))
+    parameters = _parameters(tensor, "input")
+    known(parameters, INPUT_PARAMETERS, "input")
+    part, size = part_of(parameters), count_of(parameters, "binary_data_size")
+    if (part is not None) + ("binary_data_size" in parameters) + ("data" in tensor) != 1:
+        raise error("OIP_TENSOR", name, "an input has its data in exactly one place: data, binary_data_size or shared_memory_region")
+    if part is not None:
+        return InputTensor(name, datatype, shape, None, part), 0
+    if "data" in tensor:
+        return InputTensor(name, datatype, shape, from_json(name, datatype, shape, tensor["data"])), 0
+    if size > len(binary):
+        raise error("OIP_REQUEST", name, f"binary_data_size {size}, {len(binary)} bytes are left of the body")
+    return InputTensor(name, datatype, shape, from_bytes(name, datatype, shape, binary[:size])), size
+
+
+def _wanted(output: Mapping[str, Any], binary_by_default: bool) -> WantedOutput:
+    parameters = _parameters(output, "output")
+    known(parameters, OUTPUT_PARAMETERS, "output")
+    binary = flag_of(parameters, "binary_data", binary_by_default)
+    return WantedOutput(_text(output, "name"), binary, count_of(parameters, "classification"), part_of(parameters))
+
+
+def _text(message: Mapping[str, Any], key: str) -> str:
+    value = message.get(key, "")
+    if not isinstance(value, str):
+        raise error("OIP_REQUEST", key, "it is text")
+    return value
+
+
+def _objects(message: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = message.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise error("OIP_REQUEST", key, "it is a list of objects")
+    return value
+
+
+def _parameters(message: Mapping[str, Any], where: str) -> dict[str, Any]:
+    value = message.get("parameters", {})
+    if not isinstance(value, dict):
+        raise error("OIP_REQUEST", f"parameters of a {where}", "they are an object")
+    return value
+
+
+# -- responses
+
+
+def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTensor]) -> Body:
+    binary: list[bytes] = []
+    message: dict[str, Any] = {"model_name": model, "model_version": version}
+    if request_id:
+        message["id"] = request_id
+    message["outputs"] = [_rendered(output, binary) for output in outputs]
+    text = json.dumps(message, separators=(",", ":")).encode()
+    return Body(b"".join((text, *binary)), len(text)) if binary else Body(text, None)
+
+
+def _rendered(output: OutputTensor, binary: list[bytes]) -> dict[str, Any]:
+    """The tensor's JSON; its bytes, if it has some, are added to `binary`."""
+    tensor: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
+    if output.part is not None:
+        region, offset, size = output.part
+        tensor["parameters"] = {"shared_memory_region": region, "shared_memory_offset": offset, "shared_memory_byte_size": size}
+    elif output.binary:
+        binary.append(to_bytes(output.datatype, output.values))
+        tensor["parameters"] = {"binary_data_size": len(binary[-1])}
+    else:
+        tensor["data"] = to_json(output.datatype, output.values)
+    return tensor
