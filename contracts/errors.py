@@ -150,7 +150,7 @@ CODES: dict[str, Code] = {
     "ARENA_DETACHED": Code(_T, "the agent has ended this seat: the version was unloaded, or the agent ended", "attach again"),
     # -- OIP (Open Inference Protocol)
     "OIP_REQUEST": Code(_R, "the request is not one of the Open Inference Protocol", "see docs/reference/oip.md"),
-    "OIP_TENSOR": Code(_R, "a tensor's name, datatype, shape or data do not fit the model", "ask the model's metadata: GET /v2/models/NAME"),
+    "OIP_TENSOR": Code(_R, "a tensor's name, datatype, shape or data do not fit the model", "ask for its metadata: GET /v2/models/NAME"),
     "OIP_PARAMETER": Code(_R, "a parameter is unknown here or has no valid value", "leave it out, or see docs/reference/oip.md"),
     "OIP_ENDPOINT": Code(_R, "no such endpoint", "see docs/reference/oip.md"),
     "OIP_METHOD": Code(_R, "the endpoint has no such method", "see docs/reference/oip.md"),

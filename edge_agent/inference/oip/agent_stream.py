@@ -49,7 +49,8 @@ class AgentStream:
     async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._request_no += 1
         number = self._request_no
-        future = self._asked[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = future
         try:
             await self._send({"kind": "repository", "request_no": number, **request})
             answer = await future

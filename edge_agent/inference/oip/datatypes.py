@@ -111,13 +111,10 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Ar
         raise error("OIP_TENSOR", name, "data is a list")
     if datatype == "BYTES":
         return _objects(name, shape, _texts(name, _flat(data)))
-    try:
-        found = np.array(data)
-    except (ValueError, OverflowError) as ragged:
-        raise error("OIP_TENSOR", name, "data are lists of equal lengths") from ragged
+    dtype = np.dtype("<f4" if datatype == "BF16" else DTYPES[datatype])
+    found = _found(name, data, dtype)
     if found.shape not in (shape, (math.prod(shape),)):
         raise error("OIP_TENSOR", name, f"data of shape {list(found.shape)[:8]}, the tensor has {list(shape)}")
-    dtype = np.dtype("<f4" if datatype == "BF16" else DTYPES[datatype])
     if found.size and found.dtype.kind not in _JSON_KINDS[dtype.kind]:
         raise error("OIP_TENSOR", name, f"an element is no {datatype}")
     return _cast(name, datatype, found, dtype).reshape(shape)
@@ -129,6 +126,17 @@ def to_json(datatype: str, array: Array) -> list[Any]:
         return [element.decode("utf-8", "replace") for element in array.ravel()]
     values: list[Any] = array.ravel().tolist()
     return values
+
+
+def _found(name: str, data: list[Any], dtype: Any) -> Array:
+    """As numpy sees it, but for integers of 64 bits: with smaller ones beside them it would take them for floats."""
+    try:
+        found = np.array(data)
+        if dtype.kind == "u" and found.dtype.kind in "fO" and all(type(element) is int for element in _flat(data)):
+            return np.array(data, dtype)
+    except (ValueError, OverflowError) as unfit:
+        raise error("OIP_TENSOR", name, "data are lists of equal lengths, of values that the datatype holds") from unfit
+    return found
 
 
 def _cast(name: str, datatype: str, found: Array, dtype: Any) -> Array:

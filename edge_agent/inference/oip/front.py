@@ -1,4 +1,7 @@
-"""What the protocol offers, apart from how it travels: REST and gRPC call the same methods. Descriptions are JSON-like, in the protocol's words."""
+"""What the protocol offers, apart from how it travels: REST and gRPC call the same methods.
+
+Descriptions are JSON-like, in the protocol's words.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from contracts.errors import SkerryError, error
 from edge_agent import AGENT_VERSION
 from edge_agent.inference.client import HIGH, LOW, Answer, Array
 from edge_agent.inference.oip.classes import largest
-from edge_agent.inference.oip.datatypes import from_bytes, to_bytes
+from edge_agent.inference.oip.datatypes import OF_MANIFEST, from_bytes, to_bytes
 from edge_agent.inference.oip.models import Model, Models
 from edge_agent.inference.oip.ports import Repository
 from edge_agent.inference.oip.regions import Regions
@@ -21,7 +24,7 @@ from edge_agent.inference.oip.status import RETRY_ON_A_FRESH_LIST
 
 T = TypeVar("T")
 EXTENSIONS = ("classification", "model_configuration", "model_repository", "statistics", "system_shared_memory", "binary_tensor_data")
-TYPES: Mapping[str, str] = {"FP32": "TYPE_FP32", "FP16": "TYPE_FP16", "INT8": "TYPE_INT8", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32", "INT64": "TYPE_INT64"}  # fmt: skip
+TYPES: Mapping[str, str] = {datatype: f"TYPE_{datatype}" for datatype in OF_MANIFEST.values()}
 _UNLOAD_PARAMETERS = frozenset({"version", "unload_dependents"})
 
 

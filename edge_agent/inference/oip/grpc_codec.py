@@ -11,7 +11,15 @@ from contracts.errors import error
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes
 from edge_agent.inference.oip.request import (
-    INPUT_PARAMETERS, OUTPUT_PARAMETERS, InferRequest, InputTensor, WantedOutput, count_of, known, part_of, scheduling,
+    INPUT_PARAMETERS,
+    OUTPUT_PARAMETERS,
+    InferRequest,
+    InputTensor,
+    WantedOutput,
+    count_of,
+    known,
+    part_of,
+    scheduling,
 )  # fmt: skip
 from edge_agent.inference.oip.rest_codec import OutputTensor
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.json_format import ParseDict
 
-from contracts.errors import SkerryError, error
+from contracts.errors import SkerryError
 from edge_agent.inference.oip import grpc_codec
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.front import Front
@@ -18,34 +18,35 @@ from edge_agent.inference.oip.status import status_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _LOCAL = "unix:"
+M = TypeVar("M")
 
 
 class Service:
     def __init__(self, front: Front) -> None:
         self._front = front
 
-    async def ServerLive(self, request: pb.ServerLiveRequest, local: bool) -> pb.ServerLiveResponse:  # noqa: N802  the protocol's names
+    async def ServerLive(self, request: pb.ServerLiveRequest, local: bool) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, request: pb.ServerReadyRequest, local: bool) -> pb.ServerReadyResponse:  # noqa: N802
+    async def ServerReady(self, request: pb.ServerReadyRequest, local: bool) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=await self._front.ready())
 
-    async def ModelReady(self, request: pb.ModelReadyRequest, local: bool) -> pb.ModelReadyResponse:  # noqa: N802
+    async def ModelReady(self, request: pb.ModelReadyRequest, local: bool) -> pb.ModelReadyResponse:
         return pb.ModelReadyResponse(ready=await self._front.model_ready(request.name, request.version))
 
-    async def ServerMetadata(self, request: pb.ServerMetadataRequest, local: bool) -> pb.ServerMetadataResponse:  # noqa: N802
-        return ParseDict(self._front.metadata(), pb.ServerMetadataResponse())
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, local: bool) -> pb.ServerMetadataResponse:
+        return _filled(self._front.metadata(), pb.ServerMetadataResponse())
 
-    async def ModelMetadata(self, request: pb.ModelMetadataRequest, local: bool) -> pb.ModelMetadataResponse:  # noqa: N802
-        return ParseDict(await self._front.model_metadata(request.name, request.version), pb.ModelMetadataResponse())
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, local: bool) -> pb.ModelMetadataResponse:
+        return _filled(await self._front.model_metadata(request.name, request.version), pb.ModelMetadataResponse())
 
-    async def ModelConfig(self, request: pb.ModelConfigRequest, local: bool) -> pb.ModelConfigResponse:  # noqa: N802
-        return ParseDict({"config": await self._front.config(request.name, request.version)}, pb.ModelConfigResponse())
+    async def ModelConfig(self, request: pb.ModelConfigRequest, local: bool) -> pb.ModelConfigResponse:
+        return _filled({"config": await self._front.config(request.name, request.version)}, pb.ModelConfigResponse())
 
-    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, local: bool) -> pb.ModelStatisticsResponse:  # noqa: N802
-        return ParseDict({"model_stats": await self._front.statistics(request.name, request.version)}, pb.ModelStatisticsResponse())
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, local: bool) -> pb.ModelStatisticsResponse:
+        return _filled({"model_stats": await self._front.statistics(request.name, request.version)}, pb.ModelStatisticsResponse())
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, local: bool) -> pb.ModelInferResponse:  # noqa: N802
+    async def ModelInfer(self, request: pb.ModelInferRequest, local: bool) -> pb.ModelInferResponse:
         def read(model: Model) -> InferRequest:
             return grpc_codec.parse(request)
 
@@ -54,28 +55,39 @@ class Service:
 
         return await self._front.infer(request.model_name, request.model_version, read, write, local)
 
-    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, local: bool) -> pb.RepositoryIndexResponse:  # noqa: N802
-        return ParseDict({"models": await self._front.index(request.ready)}, pb.RepositoryIndexResponse())
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, local: bool) -> pb.RepositoryIndexResponse:
+        return _filled({"models": await self._front.index(request.ready)}, pb.RepositoryIndexResponse())
 
-    async def RepositoryModelLoad(self, request: pb.RepositoryModelLoadRequest, local: bool) -> pb.RepositoryModelLoadResponse:  # noqa: N802
+    async def RepositoryModelLoad(self, request: pb.RepositoryModelLoadRequest, local: bool) -> pb.RepositoryModelLoadResponse:
         await self._front.load(request.model_name, grpc_codec.values_of(request.parameters))
         return pb.RepositoryModelLoadResponse()
 
-    async def RepositoryModelUnload(self, request: pb.RepositoryModelUnloadRequest, local: bool) -> pb.RepositoryModelUnloadResponse:  # noqa: N802
+    async def RepositoryModelUnload(self, request: pb.RepositoryModelUnloadRequest, local: bool) -> pb.RepositoryModelUnloadResponse:
         await self._front.unload(request.model_name, grpc_codec.values_of(request.parameters))
         return pb.RepositoryModelUnloadResponse()
 
-    async def SystemSharedMemoryStatus(self, request: pb.SystemSharedMemoryStatusRequest, local: bool) -> pb.SystemSharedMemoryStatusResponse:  # noqa: N802
+    async def SystemSharedMemoryStatus(
+        self, request: pb.SystemSharedMemoryStatusRequest, local: bool
+    ) -> pb.SystemSharedMemoryStatusResponse:
         regions = {region["name"]: region for region in self._front.regions.status(request.name)}
-        return ParseDict({"regions": regions}, pb.SystemSharedMemoryStatusResponse())
+        return _filled({"regions": regions}, pb.SystemSharedMemoryStatusResponse())
 
-    async def SystemSharedMemoryRegister(self, request: pb.SystemSharedMemoryRegisterRequest, local: bool) -> pb.SystemSharedMemoryRegisterResponse:  # noqa: N802
+    async def SystemSharedMemoryRegister(
+        self, request: pb.SystemSharedMemoryRegisterRequest, local: bool
+    ) -> pb.SystemSharedMemoryRegisterResponse:
         self._front.shared_memory(local).register(request.name, request.key, request.offset, request.byte_size)
         return pb.SystemSharedMemoryRegisterResponse()
 
-    async def SystemSharedMemoryUnregister(self, request: pb.SystemSharedMemoryUnregisterRequest, local: bool) -> pb.SystemSharedMemoryUnregisterResponse:  # noqa: N802
+    async def SystemSharedMemoryUnregister(
+        self, request: pb.SystemSharedMemoryUnregisterRequest, local: bool
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
         self._front.shared_memory(local).unregister(request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
+
+
+def _filled(values: dict[str, Any], message: M) -> M:
+    ParseDict(values, message)
+    return message
 
 
 def handler(front: Front) -> grpc.GenericRpcHandler:
@@ -93,5 +105,3 @@ def _unary(method: Any, call: Callable[[Any, bool], Awaitable[Any]]) -> grpc.Rpc
 
     messages = (getattr(pb, kind.name) for kind in (method.input_type, method.output_type))
     return grpc.unary_unary_rpc_method_handler(answer, next(messages).FromString, lambda message: message.SerializeToString())
-
-

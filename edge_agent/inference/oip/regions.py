@@ -13,7 +13,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from contracts.errors import error
 from edge_agent.inference.oip.request import Part
 
@@ -117,5 +116,3 @@ class Regions:
         size = os.fstat(descriptor).st_size
         if offset < 0 or byte_size <= 0 or offset + byte_size > size:
             raise error("OIP_REGION", name[:64], f"bytes {offset} to {offset + byte_size} of a file of {size}")
-
-

@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 from contracts.errors import error
 from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes, to_json
 from edge_agent.inference.oip.request import (
-    INPUT_PARAMETERS, OUTPUT_PARAMETERS, InferRequest, InputTensor, Part, Signature, WantedOutput, count_of, flag_of, known, part_of,
+    INPUT_PARAMETERS,
+    OUTPUT_PARAMETERS,
+    InferRequest,
+    InputTensor,
+    Part,
+    Signature,
+    WantedOutput,
+    count_of,
+    flag_of,
+    known,
+    part_of,
     scheduling,
 )  # fmt: skip
 

@@ -46,7 +46,8 @@ class Seat:
     async def infer(self, fill: Callable[[Array], None], use: Callable[[Answer], T], deadline_ns: int, priority: str = HIGH) -> T:
         """`fill` writes the input, `use` reads the answer, both in shared memory and both at once.
 
-        Raises what they raise, TransientError ARENA_BUSY, ARENA_TIMEOUT, ARENA_DETACHED, LocalFaultError WORKER_CRASH, RejectedError WORKER_MODEL.
+        Raises what they raise, TransientError ARENA_BUSY, ARENA_TIMEOUT, ARENA_DETACHED, LocalFaultError WORKER_CRASH,
+        RejectedError WORKER_MODEL.
         """
         cell = await self._cell(deadline_ns)
         try:

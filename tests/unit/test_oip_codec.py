@@ -1,0 +1,188 @@
+"""Requests of the Open Inference Protocol, case by case: what is read, and what is refused with which code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.errors import CODES, SkerryError
+from edge_agent.inference.oip import grpc_codec, rest_codec
+from edge_agent.inference.oip import open_inference_pb2 as pb
+from edge_agent.inference.oip.classes import largest
+from edge_agent.inference.oip.datatypes import from_bytes, from_json, to_bytes
+from edge_agent.inference.oip.request import InferRequest, Part, Signature, the_input, the_output
+from edge_agent.inference.oip.rest_codec import OutputTensor
+from edge_agent.inference.oip.status import STATUS
+
+X = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2.5]}
+MODEL = Signature("x", "FP32", (1, 2))
+
+
+def parse(message: Any, binary: bytes = b"") -> InferRequest:
+    text = json.dumps(message).encode()
+    return rest_codec.parse(text + binary, len(text))
+
+
+def refused(call: Any, *arguments: Any) -> str:
+    with pytest.raises(SkerryError) as caught:
+        call(*arguments)
+    return caught.value.code
+
+
+def test_json_may_be_nested_or_flat() -> None:
+    for data in ([[1, 2], [3, 4]], [1, 2, 3, 4]):
+        assert from_json("x", "INT32", (2, 2), data).tolist() == [[1, 2], [3, 4]]
+    assert from_json("x", "BYTES", (2, 1), [["a"], ["ü"]]).tolist() == [[b"a"], ["ü".encode()]]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("FP32", [1, [2]]), ("FP32", ["1", "2"]), ("FP32", [1e39, 0]), ("FP16", [70000, 0]), ("UINT8", [256, 0]), ("UINT8", [-1, 0]),
+        ("INT32", [1.5, 2]), ("INT64", [2**63, 0]), ("INT64", [2**80, 0]), ("BOOL", [0, 1]), ("FP32", [True, False]), ("FP32", [1]),
+        ("FP32", [[1], [2]]), ("FP32", 7), ("BYTES", [1, 2]), ("FP32", [None, 1]), ("FP32", [{}, {}]),
+    ],
+)  # fmt: skip
+def test_data_that_are_no_such_tensor_are_refused(datatype: str, data: Any) -> None:
+    assert refused(from_json, "x", datatype, (2,), data) == "OIP_TENSOR"
+
+
+def test_bf16_is_half_of_a_float() -> None:
+    assert from_bytes("x", "BF16", (2,), b"\x80\x3f\x00\xc0").tolist() == [1.0, -2.0]
+    assert to_bytes("BF16", np.array([1.0, -2.0, np.inf], "<f4")) == b"\x80\x3f\x00\xc0\x80\x7f"
+    assert from_json("x", "BF16", (1,), [1.001]).tolist() == [1.0]
+
+
+def test_bytes_elements_carry_their_lengths() -> None:
+    data = b"\x01\x00\x00\x00a\x00\x00\x00\x00"
+    assert from_bytes("x", "BYTES", (2,), data).tolist() == [b"a", b""]
+    for broken in (data[:-1], data[:-5] + b"\xff\xff\xff\xff", data + b"\x00" * 4):
+        assert refused(from_bytes, "x", "BYTES", (2,), broken) == "OIP_TENSOR"
+
+
+def test_binary_tensors_follow_the_json_in_its_order() -> None:
+    two = [{"name": name, "datatype": "INT8", "shape": [n], "parameters": {"binary_data_size": n}} for name, n in (("a", 1), ("b", 2))]
+    read = parse({"inputs": two, "parameters": {"binary_data_output": True}}, b"\x01\x02\x03")
+    assert [tensor.values.tolist() for tensor in read.inputs] == [[1], [2, 3]]
+    assert read.binary
+    for wrong in (b"\x01\x02", b"\x01\x02\x03\x04"):
+        assert refused(parse, {"inputs": two}, wrong) == "OIP_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"datatype": "FLOAT"}, "OIP_TENSOR"), ({"datatype": 7}, "OIP_TENSOR"), ({"shape": [1, -2]}, "OIP_TENSOR"),
+        ({"shape": [True, 2]}, "OIP_TENSOR"), ({"shape": "12"}, "OIP_TENSOR"), ({"shape": [1 << 40]}, "OIP_TENSOR"),
+        ({"parameters": {"binary_data_size": 8}}, "OIP_TENSOR"), ({"parameters": {"gain": 2}}, "OIP_PARAMETER"),
+        ({"parameters": []}, "OIP_REQUEST"), ({"name": 5}, "OIP_REQUEST"),
+        ({"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 8}}, "OIP_TENSOR"),
+    ],
+)  # fmt: skip
+def test_an_input_that_is_none_is_refused(change: dict[str, Any], code: str) -> None:
+    assert refused(parse, {"inputs": [{**X, **change}]}) == code
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ([], "OIP_REQUEST"), ({"inputs": {}}, "OIP_REQUEST"), ({"inputs": [1]}, "OIP_REQUEST"), ({"inputs": [X], "id": 1}, "OIP_REQUEST"),
+        ({"inputs": [X], "parameters": {"sequence_id": 3}}, "OIP_PARAMETER"), ({"parameters": {"timeout": -1}}, "OIP_PARAMETER"),
+        ({"parameters": {"priority": 1.0}}, "OIP_PARAMETER"), ({"parameters": {"binary_data_output": 1}}, "OIP_PARAMETER"),
+        ({"outputs": [{"name": "y", "parameters": {"classification": "3"}}]}, "OIP_PARAMETER"),
+        ({"outputs": [{"name": "y", "parameters": {"shared_memory_region": 3}}]}, "OIP_PARAMETER"),
+    ],
+)  # fmt: skip
+def test_a_request_that_is_none_is_refused(message: Any, code: str) -> None:
+    assert refused(parse, message) == code
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"inputs": [NaN]}', b"[" * 100_000, b'"\xff"'])
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    assert refused(rest_codec.parse, body, None) == "OIP_REQUEST"
+
+
+def test_scheduling_is_read() -> None:
+    read = parse({"inputs": [X], "parameters": {"timeout": 5000, "priority": 2}})
+    assert (read.timeout_us, read.low_priority) == (5000, True)
+    assert not parse({"inputs": [X], "parameters": {"priority": 1}}).low_priority
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "z"}, {"datatype": "FP64"}, {"shape": [2, 1]}, {"shape": [1, 3], "data": [1, 2, 3]}, {"shape": [2]}]
+)
+def test_an_input_is_held_against_the_models(change: dict[str, Any]) -> None:
+    assert refused(the_input, parse({"inputs": [{**X, **change}]}), MODEL) == "OIP_TENSOR"
+
+
+def test_one_input_and_one_output_is_what_models_have() -> None:
+    assert the_input(parse({"inputs": [X]}), MODEL).values.tolist() == [[1, 2.5]]
+    assert the_input(parse({"inputs": [{**X, "datatype": "BF16"}]}), MODEL).values.tolist() == [[1, 2.5]]
+    assert refused(the_input, parse({"inputs": []}), MODEL) == "OIP_TENSOR"
+    assert refused(the_input, parse({"inputs": [X, X]}), MODEL) == "OIP_TENSOR"
+    assert the_output(parse({"inputs": [X]}), MODEL).name == "x"
+    assert refused(the_output, parse({"outputs": [{"name": "y"}]}), MODEL) == "OIP_TENSOR"
+
+
+def test_a_body_without_json_is_the_models_input() -> None:
+    read = rest_codec.parse_raw(np.array([1, 2.5], "<f4").tobytes(), MODEL)
+    assert read.inputs[0].values.tolist() == [[1, 2.5]]
+    assert refused(rest_codec.parse_raw, b"123", MODEL) == "OIP_TENSOR"
+
+
+def test_the_largest_are_named_by_value_and_index() -> None:
+    found = largest(np.array([[0.5, 2, -1, 2]], "<f4"), 3)
+    assert found.tolist() == [b"2.000000:1", b"2.000000:3", b"0.500000:0"]
+    assert largest(np.array([1, 2], "u1"), 9).tolist() == [b"2.000000:1", b"1.000000:0"]
+
+
+def test_an_output_in_shared_memory_is_named_and_not_sent() -> None:
+    output = OutputTensor("y", "FP32", (2,), None, False, Part("r", 4, 8))
+    body = rest_codec.render("m", "1", "", [output])
+    (tensor,) = json.loads(body.data)["outputs"]
+    assert tensor["parameters"] == {"shared_memory_region": "r", "shared_memory_offset": 4, "shared_memory_byte_size": 8}
+    response = grpc_codec.render("m", "1", "", [output])
+    assert response.outputs[0].parameters["shared_memory_region"].string_param == "r"
+    assert not response.raw_output_contents
+
+
+# -- gRPC
+
+
+def grpc_request(**contents: Any) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest()
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 2], contents=pb.InferTensorContents(**contents))
+    return request
+
+
+def test_typed_contents_are_read() -> None:
+    assert grpc_codec.parse(grpc_request(fp32_contents=[1, 2.5])).inputs[0].values.tolist() == [[1, 2.5]]
+    request = grpc_request()
+    request.inputs[0].datatype = "BYTES"
+    request.inputs[0].contents.bytes_contents.extend([b"a", b""])
+    assert grpc_codec.parse(request).inputs[0].values.tolist() == [[b"a", b""]]
+
+
+def test_grpc_requests_that_are_none_are_refused() -> None:
+    assert refused(grpc_codec.parse, grpc_request(fp32_contents=[1])) == "OIP_TENSOR"
+    assert refused(grpc_codec.parse, grpc_request(int_contents=[1, 2])) == "OIP_TENSOR"
+    half = grpc_request()
+    half.inputs[0].datatype = "FP16"
+    assert refused(grpc_codec.parse, half) == "OIP_TENSOR"
+    many = grpc_request()
+    many.raw_input_contents.extend([b"8 bytes.", b"more"])
+    assert refused(grpc_codec.parse, many) == "OIP_REQUEST"
+    del many.raw_input_contents[1]
+    many.inputs.add(name="y", datatype="INT8", shape=[1])
+    assert refused(grpc_codec.parse, many) == "OIP_REQUEST"
+    empty = grpc_request(fp32_contents=[1, 2])
+    empty.parameters["timeout"].SetInParent()
+    assert refused(grpc_codec.parse, empty) == "OIP_PARAMETER"
+
+
+def test_every_code_of_this_front_has_its_status() -> None:
+    assert {code for code in CODES if code.startswith("OIP_")} <= set(STATUS)
+    assert set(STATUS) <= set(CODES)
