@@ -38,10 +38,12 @@ from edge_agent.core.floors import with_time
 from edge_agent.core.orders import parse
 from edge_agent.inference import attach
 from edge_agent.inference.host import HostSettings, WorkerHost
+from edge_agent.inference.oip.link import OipLink
 from edge_agent.loops import health, renewal, watchdog
 from edge_agent.loops.exchange import Exchange
 from edge_agent.loops.poll import PollLoop
 from edge_agent.loops.report import ReportLoop
+from edge_agent.loops.slot_repository import SlotRepository
 from edge_agent.loops.update import UpdateLoop
 from edge_agent.loops.works import Works
 from edge_agent.pipeline.link import COUNTERS_FILE, PipelineLink
@@ -181,6 +183,7 @@ class Agent:
             clock=self._clock,
         )
         self._update = UpdateLoop(self._db, self._works, self._exchange, self._clock, share=random.random, stamp=self._stamp)
+        self._oip = self._front()
         control = self._control = ControlPlaneClient(self._http, self._identity.pins.control_url)
         self._report = ReportLoop(
             self._identity.device,
@@ -204,6 +207,12 @@ class Agent:
             note=self._report.note,
             on_assignment=self._uplink.keys_changed,
         )
+
+    def _front(self) -> OipLink | None:
+        if self._config.oip is None:
+            return None
+        repository = SlotRepository(self._slots, self._host, lambda: self._update.record, self._works.barred)
+        return OipLink(self._config.run_dir, sys.executable, self._config.oip.model_dump(mode="json"), repository)
 
     def _new_trust(self) -> Trust:
         # Imported here: python-tuf costs a third of a second, and frames must flow before that.
@@ -236,6 +245,7 @@ class Agent:
             workers=until(stop, self._host.watch()),
             arena=until(stop, self._attach.serve()),
             pipeline=until(stop, self._pipeline.watch()),
+            **({"oip": self._oip.run(stop)} if self._oip else {}),
         )
 
     def _remember_assignment(self) -> None:
@@ -257,6 +267,7 @@ class Agent:
             update=self._update,
             poll=self._poll,
             uplink=self._uplink,
+            oip=self._oip,
         )
 
     def _renew(self) -> Identity:

@@ -50,6 +50,16 @@ class InferenceConfig(_Table):
     )  # a model of several rows waits this long for them; default: no batching
 
 
+class OipConfig(_Table):
+    rest_port: int | None = Field(default=None, ge=0, le=65535)  # REST on 127.0.0.1 too, for every user of this machine; 0 takes a free one
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)  # the same for gRPC
+    shared_memory_uids: tuple[int, ...] = ()  # owners of the files in /dev/shm that may be registered; none switches the extension off
+    line_limit: int = Field(default=32, ge=0)  # requests of one model that may wait for a free cell
+    timeout_s: float = Field(default=10, gt=0)  # of a request that names none, and the longest that one may name
+    max_request_bytes: int = Field(default=64 * 1024**2, gt=0)  # body of an inference
+    body_s: float = Field(default=30, gt=0)  # from the first to the last byte of a body
+
+
 class AgentConfig(Config):
     state_dir: Path = Path("/var/lib/skerry/agent")  # agent.db, outbox.db, slots/, tuf/, keys/
     run_dir: Path = Path("/run/skerry/agent")  # control socket, pipeline socket
@@ -59,5 +69,6 @@ class AgentConfig(Config):
     budgets: BudgetConfig = BudgetConfig()  # disk per lane
     network: NetworkConfig = NetworkConfig()  # deadlines
     inference: InferenceConfig = InferenceConfig()  # workers and their clients
+    oip: OipConfig | None = None  # the Open Inference Protocol front; without it none is started
     free_space_margin_bytes: int = Field(default=64 * 1024**2, ge=0)  # stays free after staging
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"  # of the JSON log

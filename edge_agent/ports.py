@@ -129,6 +129,9 @@ class Slots(Protocol):
     def seal(self, digest: str) -> None:
         """Verify all of .staging/<digest>, the model signature too, and move it to its final name. Sealing twice is one seal."""
 
+    def digests(self) -> frozenset[str]:
+        """Of the slots that are sealed."""
+
     def manifest(self, digest: str) -> Manifest:
         """Of a sealed slot. Raises TrustError BUNDLE_MEMBER_DIGEST when a file is missing or altered."""
 

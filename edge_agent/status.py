@@ -12,6 +12,7 @@ from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.adapters.identity import Identity
 from edge_agent.adapters.no_source import NoPipeline
 from edge_agent.inference.host import WorkerHost
+from edge_agent.inference.oip.link import OipLink
 from edge_agent.loops.exchange import Exchange
 from edge_agent.loops.poll import PollLoop
 from edge_agent.loops.update import UpdateLoop
@@ -34,6 +35,7 @@ class Sources:
     update: UpdateLoop
     poll: PollLoop
     uplink: Uplink
+    oip: OipLink | None
 
 
 def hello(sources: Sources) -> Hello:
@@ -60,7 +62,13 @@ def status(sources: Sources) -> dict[str, Any]:
         "poll_trouble": sources.poll.trouble,
         "disk_trouble": "; ".join(part for part in (sources.db.trouble, sources.outbox.trouble) if part),
         "reports_waiting": sources.db.waiting(),
-        "pids": {"agent": os.getpid(), "workers": sources.host.pids(), "pipeline": sources.pipeline.pid()},
+        "pids": {
+            "agent": os.getpid(),
+            "workers": sources.host.pids(),
+            "pipeline": sources.pipeline.pid(),
+            "oip": sources.oip.pid() if sources.oip else None,
+        },
+        "oip": sources.oip.ports if sources.oip else None,
         "outbox": {"streams": {stream: asdict(entry) for stream, entry in sources.outbox.ledger().items()}},
         "uplink": uplink,
         "connected": uplink["connected"],

@@ -140,6 +140,10 @@ class SlotDirs:
             return ""
         return name if _DIGEST.fullmatch(name) else ""
 
+    def digests(self) -> frozenset[str]:
+        """Of the slots that are sealed."""
+        return frozenset(path.name for path in self._slots())
+
     def _slots(self) -> Iterator[Path]:
         return (path for path in self._root.iterdir() if _DIGEST.fullmatch(path.name))
 

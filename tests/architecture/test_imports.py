@@ -32,6 +32,7 @@ PROGRAMS = {
     "the agent's decisions": (("edge_agent.core",), ("pydantic",)),
     "the worker": (("edge_agent.inference.worker",), ("numpy", "onnxruntime")),
     "the pipeline": (("edge_agent.pipeline.process",), ("numpy", "pillow", "codec")),
+    "the inference front": (("edge_agent.inference.oip",), ("numpy", "codec", "oip")),
     "processing": (("processing",), ("numpy",)),
     "ingest": (("sync.ingest",), ("pydantic", "cryptography", "mqtt", "codec", "lake", "numpy", "urllib3")),
     "the signer": (("control_plane.signer",), ("pydantic", "cryptography", "tuf")),
@@ -40,6 +41,7 @@ PROGRAMS = {
     "the operator's CLI": (("control_plane.cli",), ("typer", "pydantic", "cryptography", "urllib3")),
     "the domain": (("control_plane.domain",), ("pydantic",)),
 }
+_LIBRARIES["oip"] = {"grpc", "google", "uvicorn", "httptools", "uvloop", "h11", "click"}
 _LIBRARIES["toml"] = {"tomli", "tomli_w"}
 _LIBRARIES["urllib3"] = {"urllib3"}
 

@@ -26,6 +26,8 @@ CATCH_ALL_ALLOWED: dict[str, str] = {}
 SLEEP_ALLOWED: dict[str, str] = {
     "edge_agent/inference/worker/backends/fake.py": "hanging and slowness are the faults that this backend has on demand",
     "edge_agent/inference/host.py": "back-off before a dead worker is started again; ends early by cancellation",
+    "edge_agent/inference/oip/agent_stream.py": "the period of the front's heartbeat; ends early by cancellation",
+    "edge_agent/inference/oip/link.py": "the period of a check whether the front has gone silent; ends early by cancellation",
     "edge_agent/pipeline/link.py": "the period of a check whether the pipeline has gone silent; ends early by cancellation",
     "tests/integration/release_site.py": "asks, with a deadline, whether a socket's file is there: a file announces itself to nobody",
     "tests/integration/test_signer_socket.py": "asks for the next published version, with a deadline: a file announces itself to nobody",

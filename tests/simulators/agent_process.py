@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -42,8 +41,8 @@ def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> Bun
         "model.onnx": onnx_bundles.onnx_model(matrix),
         "processing.json": json.dumps(bundles.PROCESSING).encode(),
         "feature_schema.json": json.dumps(schema).encode(),
-        "golden_input.npy": _npy(inputs),
-        "golden_output.npy": _npy(inputs.reshape(len(inputs), -1) @ matrix),
+        "golden_input.npy": bundles.npy(inputs),
+        "golden_output.npy": bundles.npy(inputs.reshape(len(inputs), -1) @ matrix),
     }
     fp32 = sha256_hex(files["model.onnx"])
     files[MODEL_SIGNATURE] = model_signature.sign(cloud.site.read("trainer/model-signing.pem"), {model_signature.SIGNED_FILE: fp32})
@@ -57,12 +56,6 @@ def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> Bun
         tolerance={"max_abs": 1e-3, "top1_agreement": 1.0}, limits={"memory_bytes": 1 << 30, "latency_p95_us": 1_000_000}, **changes,
     )  # fmt: skip
     return BundleBytes(made.path, made.manifest, files)
-
-
-def _npy(array: Any) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
 
 
 def write_frames(folder: Path, count: int = 20) -> None:

@@ -6,6 +6,7 @@ Here for the fake backend; onnx_bundles.py has real models.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from contracts.manifest import REQUIRED_MEMBERS, Manifest
 from edge_agent.inference.worker.backends import fake
+from tests.simulators.bundle_bytes import member as member_entry
 
 SIDE, CLASSES = 8, 4
 INPUT_SHAPE, OUTPUT_SHAPE = (1, 1, SIDE, SIDE), (1, CLASSES)
@@ -48,6 +50,7 @@ def write_slot(
     schema = {"family": "digits", "columns": COLUMNS}
     files = dict.fromkeys(REQUIRED_MEMBERS, b"{}")
     files[member] = model
+    files |= {"golden_input.npy": npy(golden[0]), "golden_output.npy": npy(golden[1])}
     files |= {"processing.json": json.dumps(PROCESSING).encode(), "feature_schema.json": json.dumps(schema).encode()}
     low, high = RUNTIMES[backend]
     values: dict[str, Any] = {
@@ -55,7 +58,7 @@ def write_slot(
         "data": "dataset:sha256:00", "security_epoch": 1, "min_agent": "0.1.0",
         "input": {"name": "x", "dtype": "f32", "shape": INPUT_SHAPE}, "output": {"name": "logits", "dtype": "f32", "shape": OUTPUT_SHAPE},
         "variants": [{"member": member, "backend": backend, "precision": "fp32", "runtime_min": low, "runtime_max": high}],
-        "members": {name: {"sha256": hashlib.sha256(data).hexdigest(), "length": len(data), "chunks": []} for name, data in files.items()},
+        "members": {name: member_entry(data) for name, data in files.items()},
         "feature_schema": schema,
         "tolerance": {"max_abs": 1e-3, "top1_agreement": 1.0},
         "limits": {"memory_bytes": 1 << 30, "latency_p95_us": 100_000},
@@ -69,6 +72,10 @@ def write_slot(
     slot.mkdir(parents=True)
     for name, data in {**files, "manifest.json": signed}.items():
         (slot / name).write_bytes(data)
-    np.save(slot / "golden_input.npy", golden[0])
-    np.save(slot / "golden_output.npy", golden[1])
     return digest, slot, manifest
+
+
+def npy(array: Any) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()

@@ -35,6 +35,9 @@ class SimSlots:
         if digest not in self.sealed:
             self.sealed[digest] = self.staged.pop(digest)
 
+    def digests(self) -> frozenset[str]:
+        return frozenset(self.sealed)
+
     def manifest(self, digest: str) -> Manifest:
         if digest in self.damaged or digest not in self.sealed:
             raise error("BUNDLE_MEMBER_DIGEST", digest)

@@ -91,25 +91,31 @@ async def _body(headers: Headers, receive: Receive, limit_bytes: int, limit_s: f
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise error("OIP_ENCODING", headers[b"content-encoding"].decode("latin-1")[:40])
     _check_size(int(headers.get(b"content-length", b"0")), limit_bytes)
-    first = await receive()
-    if not first.get("more_body", False):
-        return _piece(first)
-    pieces, size = [_piece(first)], len(first["body"])
-    async with patience(limit_s):
-        while True:
-            message = await receive()
-            pieces.append(_piece(message))
-            size += len(pieces[-1])
-            _check_size(size, limit_bytes)
-            if not message.get("more_body", False):
-                return b"".join(pieces)
+    pieces = _Pieces(limit_bytes)
+    if pieces.take(await receive()):
+        async with patience(limit_s):
+            while pieces.take(await receive()):
+                continue
+    return pieces.joined()
 
 
-def _piece(message: Mapping[str, Any]) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise Gone
-    body: bytes = message.get("body", b"")
-    return body
+class _Pieces:
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes, self._size = limit_bytes, 0
+        self._pieces: list[bytes] = []
+
+    def take(self, message: Mapping[str, Any]) -> bool:
+        """Whether more will come. Raises RejectedError OIP_TOO_LARGE, Gone."""
+        if message["type"] == "http.disconnect":
+            raise Gone
+        piece: bytes = message.get("body", b"")
+        self._size += len(piece)
+        _check_size(self._size, self._limit_bytes)
+        self._pieces.append(piece)
+        return bool(message.get("more_body", False))
+
+    def joined(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
 def _check_size(size: int, limit_bytes: int) -> None:

@@ -1,0 +1,266 @@
+"""The front as a process, asked by hand: every refusal with its status, cancellation, swaps, ends of worker and front."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from edge_agent.inference.host import HostSettings
+from edge_agent.inference.oip import open_inference_pb2 as pb
+from edge_agent.inference.oip.link import LinkSettings
+from edge_agent.inference.worker.backends import fake
+from tests.integration.oip_process import Site, site
+from tests.simulators.bundles import INPUT_SHAPE, OUTPUT_SHAPE, fake_slot, golden_inputs
+
+VALUES = golden_inputs(1)
+WAIT_S = 30.0
+SLOW, NAN, SEGV, REFUSE = 1e6, 2e6, 3e6, 4e6  # the first input value on which a fault acts
+FAULTS: list[dict[str, Any]] = [
+    {"do": "slow", "us": 400_000, "value": SLOW},
+    {"do": "nan", "value": NAN},
+    {"do": "segv", "value": SEGV},
+    {"do": "refuse", "value": REFUSE},
+]
+FRONT = {"max_request_bytes": 20_000, "body_s": 0.3, "line_limit": 1}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("oip")
+    with site(folder, fake_slot(folder / "slots", *FAULTS), FRONT, HostSettings(cells_per_seat=2)) as started:
+        yield started
+
+
+def with_first(value: float) -> Any:
+    values = VALUES.copy()
+    values.flat[0] = value
+    return values
+
+
+def body(values: Any = VALUES, **parameters: Any) -> bytes:
+    tensor = {"name": "x", "datatype": "FP32", "shape": list(INPUT_SHAPE), "data": values.ravel().tolist()}
+    return json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+
+
+def ask(here: Site, method: str, path: str, data: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    """(status, what its JSON says)"""
+    connection = http.client.HTTPConnection(here.rest, timeout=WAIT_S)
+    try:
+        connection.request(method, path, data, headers or {})
+        answer = connection.getresponse()
+        text = answer.read()
+        return answer.status, json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
+    finally:
+        connection.close()
+
+
+def infer(here: Site, data: bytes, headers: dict[str, str] | None = None, version: str = "") -> tuple[int, str]:
+    """(status, error code)"""
+    path = f"/v2/models/tiny{version and f'/versions/{version}'}/infer"
+    status, answer = ask(here, "POST", path, data, headers)
+    return status, answer.get("code", "")
+
+
+def served(here: Site) -> int:
+    figures: dict[str, Any] = here.in_loop(_figures(here))
+    return int(figures["served"])
+
+
+async def _figures(here: Site) -> dict[str, Any]:
+    return here.host.figures()[here.live[0]]
+
+
+def test_the_answer_is_the_models(here: Site) -> None:
+    status, answer = ask(here, "POST", "/v2/models/tiny/versions/1/infer", body())
+    assert status == 200
+    assert (answer["model_name"], answer["model_version"]) == ("tiny", "1")
+    assert np.allclose(answer["outputs"][0]["data"], fake.expected(VALUES, OUTPUT_SHAPE).ravel(), atol=1e-4)
+
+
+def test_a_whole_body_may_be_the_input(here: Site) -> None:
+    connection = http.client.HTTPConnection(here.rest, timeout=WAIT_S)
+    connection.request("POST", "/v2/models/tiny/infer", VALUES.tobytes(), {"Inference-Header-Content-Length": "0"})
+    answer = connection.getresponse()
+    data = answer.read()[int(answer.headers["Inference-Header-Content-Length"]) :]
+    assert np.allclose(np.frombuffer(data, "<f4"), fake.expected(VALUES, OUTPUT_SHAPE).ravel(), atol=1e-4)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "OIP_ENDPOINT"), ("GET", "/v2/models", 404, "OIP_ENDPOINT"), ("GET", "/v3", 404, "OIP_ENDPOINT"),
+        ("POST", "/v2", 405, "OIP_METHOD"), ("GET", "/v2/models/tiny/infer", 405, "OIP_METHOD"),
+        ("GET", "/v2/models/other", 404, "ARENA_MODEL"), ("GET", "/v2/models/tiny/versions/7/ready", 404, "ARENA_MODEL"),
+        ("POST", "/v2/models/other/infer", 404, "ARENA_MODEL"), ("POST", "/v2/repository/models/other/load", 404, "OIP_NOT_ADMITTED"),
+        ("POST", "/v2/repository/models/tiny/unload", 409, "OIP_IN_USE"),
+        ("POST", "/v2/systemsharedmemory/region/r/register", 403, "OIP_REGION_OWNER"),
+        ("POST", "/v2/cudasharedmemory/region/r/register", 501, "OIP_UNSUPPORTED"),
+        ("GET", "/v2/systemsharedmemory/region/r/status", 404, "OIP_REGION_UNKNOWN"),
+    ],
+)  # fmt: skip
+def test_a_path_that_leads_nowhere_says_so(here: Site, method: str, path: str, status: int, code: str) -> None:
+    answered, answer = ask(here, method, path)
+    assert (answered, answer["code"]) == (status, code)
+    assert answer["error"].startswith(code)
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "status", "code"),
+    [
+        (b"", {}, 400, "OIP_REQUEST"), (b"{", {}, 400, "OIP_REQUEST"), (b"{}", {}, 400, "OIP_TENSOR"),
+        (body(VALUES[:, :, :2]), {}, 400, "OIP_TENSOR"), (body(sequence_id=1), {}, 400, "OIP_PARAMETER"),
+        (b"x" * 20_001, {}, 413, "OIP_TOO_LARGE"), (b"x" * 20, {"Content-Encoding": "gzip"}, 415, "OIP_ENCODING"),
+        (b"{}", {"Inference-Header-Content-Length": "x"}, 400, "OIP_REQUEST"),
+        (b"{}", {"Inference-Header-Content-Length": "9"}, 400, "OIP_REQUEST"),
+        (b"123", {"Inference-Header-Content-Length": "0"}, 400, "OIP_TENSOR"),
+        (body(with_first(NAN)), {}, 500, "WORKER_NOT_FINITE"), (body(with_first(REFUSE)), {}, 400, "WORKER_MODEL"),
+        (body(with_first(SLOW), timeout=50_000), {}, 504, "ARENA_TIMEOUT"),
+    ],
+)  # fmt: skip
+def test_a_bad_inference_is_refused_with_its_code(here: Site, data: bytes, headers: dict[str, str], status: int, code: str) -> None:
+    assert infer(here, data, headers) == (status, code)
+    assert infer(here, body()) == (200, "")
+
+
+def test_a_body_in_chunks_may_not_be_longer_either(here: Site) -> None:
+    connection = http.client.HTTPConnection(here.rest, timeout=WAIT_S)
+    connection.request("POST", "/v2/models/tiny/infer", iter([b"x" * 15_000] * 2), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def begun(here: Site, data: bytes, length: int) -> socket.socket:
+    """A connection that has sent a request of which `data` is all that comes of a body of `length`."""
+    host, port = here.rest.split(":")
+    connection = socket.create_connection((host, int(port)), WAIT_S)
+    connection.sendall(f"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode() + data)
+    return connection
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(here: Site) -> None:
+    with begun(here, b"{", 100) as connection:
+        assert b" 408 " in connection.recv(4096)
+
+
+def test_a_caller_that_hangs_up_takes_its_request_with_it(here: Site) -> None:
+    """Both cells are taken; of the two requests in the worker's queue only the one that has begun is computed."""
+    before, slow = served(here), body(with_first(SLOW))
+    held = [begun(here, slow, len(slow)) for _ in range(2)]
+    here.wait_until(lambda: here.host.figures()[here.live[0]]["busy_cells"] == 2)
+    for connection in held:
+        connection.close()
+    assert infer(here, body()) == (200, "")
+    here.wait_until(lambda: here.host.figures()[here.live[0]]["busy_cells"] == 0)
+    assert served(here) - before <= 3
+    _, stats = ask(here, "GET", "/v2/models/tiny/stats")
+    assert stats["model_stats"][0]["inference_stats"]["fail"]["count"] >= 2
+
+
+def test_more_than_the_line_holds_is_busy(here: Site) -> None:
+    slow = body(with_first(SLOW))
+    held = [begun(here, slow, len(slow)) for _ in range(3)]
+    metric = 'nv_inference_pending_request_count{model="tiny",version="1"} 3'
+    here.wait_until(lambda: here.host.figures()[here.live[0]]["busy_cells"] == 2)
+    while metric not in ask(here, "GET", "/metrics")[1]:
+        continue
+    assert infer(here, body()) == (503, "ARENA_BUSY")
+    for connection in held:
+        assert b" 200 " in connection.recv(4096)
+        connection.close()
+
+
+def test_a_worker_that_dies_of_a_request_answers_the_next(here: Site) -> None:
+    assert infer(here, body(with_first(SEGV))) == (500, "WORKER_CRASH")
+    assert infer(here, body()) == (200, "")
+
+
+def test_metrics_have_tritons_names(here: Site) -> None:
+    status, text = ask(here, "GET", "/metrics")
+    assert status == 200
+    for name in ("nv_inference_request_success", "nv_inference_queue_duration_us", "skerry_oip_queue_us_bucket"):
+        assert f'{name}{{model="tiny",version="1"' in text
+
+
+def test_sockets_are_for_the_group(here: Site) -> None:
+    for path in (here.rest_socket, here.grpc_socket.removeprefix("unix:")):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(WAIT_S)
+        connection.connect(here.rest_socket)
+        connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def grpc_infer(here: Site, values: Any = VALUES, timeout_s: float = WAIT_S) -> pb.ModelInferResponse:
+    request = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[values.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=INPUT_SHAPE)
+    with grpc.insecure_channel(here.grpc) as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        )
+        response: pb.ModelInferResponse = call(request, timeout=timeout_s)
+        return response
+
+
+def test_grpc_statuses(here: Site) -> None:
+    assert grpc_infer(here).model_version == "1"
+    for values, status in (
+        (with_first(NAN), "INTERNAL"),
+        (with_first(REFUSE), "INVALID_ARGUMENT"),
+        (np.zeros(1 << 20), "RESOURCE_EXHAUSTED"),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            grpc_infer(here, values)
+        assert refused.value.code().name == status
+    with pytest.raises(grpc.RpcError) as expired:
+        grpc_infer(here, with_first(SLOW), 0.05)
+    assert expired.value.code().name == "DEADLINE_EXCEEDED"
+
+
+def test_streams_are_not_served(here: Site) -> None:
+    with grpc.insecure_channel(here.grpc) as channel:
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            pb.ModelInferRequest.SerializeToString,
+            pb.ModelStreamInferResponse.FromString,
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            next(call(iter([pb.ModelInferRequest()]), timeout=WAIT_S))
+        assert refused.value.code().name == "UNIMPLEMENTED"
+
+
+def test_what_is_swapped_is_found_and_nothing_fails(tmp_path: Path) -> None:
+    with site(tmp_path, fake_slot(tmp_path / "slots")) as here:
+        old, new = here.live, fake_slot(tmp_path / "slots", number=2)
+        assert ask(here, "POST", "/v2/models/tiny/infer", body())[1]["model_version"] == "1"
+        here.load(new)
+        here.make_live(new)
+        here.unload(old[0])
+        assert ask(here, "POST", "/v2/models/tiny/infer", body())[1]["model_version"] == "2"
+        assert infer(here, body(), version="1") == (404, "ARENA_MODEL")
+        here.unload(new[0])
+        assert infer(here, body()) == (404, "ARENA_MODEL")
+        assert ask(here, "GET", "/v2/health/ready")[0] == 400
+
+
+def test_a_front_that_dies_or_hangs_is_started_again(tmp_path: Path) -> None:
+    with site(tmp_path, fake_slot(tmp_path / "slots"), link=LinkSettings(silent_s=3)) as here:
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            pid = here.pid()
+            here.link.ports["rest"] = 0
+            os.kill(pid, number)
+            here.wait_until(lambda: here.link.ports["rest"])
+            assert infer(here, body()) == (200, "")
+        assert here.in_loop(_figures(here))["seats"]["leased"] == 1
