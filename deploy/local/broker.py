@@ -24,10 +24,12 @@ DEVICES_ACL, SERVICES_ACL = "broker-devices.acl", "broker-services.acl"
 MAX_PACKET_BYTES = 2 * MAX_BATCH_BYTES  # a batch, its topic and its properties
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 # Credit is counted in bytes, so the queue is too: mosquitto's own limit of 1,000 messages would silently drop a backlog of small batches.
+# More than those bytes hold; and not 0 for "none": mosquitto 2.0.11 then answers no publication that it refuses.
+MAX_QUEUED_MESSAGES = 1_000_000
 LIMITS = f"""\
 max_packet_size {MAX_PACKET_BYTES}
 max_queued_bytes {MAX_QUEUED_BYTES}
-max_queued_messages 0
+max_queued_messages {MAX_QUEUED_MESSAGES}
 max_inflight_messages {INGEST_WINDOW}
 max_keepalive 120
 """
