@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   skerry-agent status
   skerry-agent status --json
   skerry-agent ledger --json
+  skerry-agent client-library > skerry_client.py
 """
 
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--follow", action="store_true", help="with --json: a line at each change, at most five a second")
     ledger = _command(commands, "ledger", "what the outbox accepted, per stream", _ledger)
     ledger.add_argument("--json", action="store_true", help="one JSON object")
+    _command(commands, "client-library", "print the Python client of arena.sock as one file", _client_library)
     return parser
 
 
@@ -194,6 +196,13 @@ def _print_status(status: dict[str, Any]) -> None:
     }
     for name, text in lines.items():
         print(f"{name:<9} {text}")
+
+
+def _client_library(options: argparse.Namespace) -> int:
+    from edge_agent.inference import client_file  # noqa: PLC0415
+
+    print(client_file.text(), end="")
+    return EXIT_OK
 
 
 def _ledger(options: argparse.Namespace) -> int:

@@ -258,11 +258,9 @@ class Client:
 
     def _take_back(self, index: int) -> bool:
         """Free an answered cell; False while the worker has it."""
-        state = wire.state(self._memory, index)
-        if state >= _DONE:
+        if self._settled(index):
             wire.set_state(self._memory, index, CellState.FREE)
-            return True
-        return state == CellState.FREE
+        return wire.state(self._memory, index) == CellState.FREE
 
     def _settled(self, index: int) -> bool:
         return wire.state(self._memory, index) >= _DONE
@@ -310,8 +308,8 @@ class Client:
             raise error(code, f"cell {ticket.cell_no}", detail)
         return Answer(self._by_index[ticket.cell_no].output, status == Status.OK, (t2_ns - t1_ns) / 1e3, (t1_ns - t0_ns) / 1e3)
 
-    def _header(self, index: int) -> wire.Cell:
-        return wire.read_cell(self._memory, self._geometry.header(index))
+    def _header(self, index: int) -> wire.Header:
+        return wire.read_header(self._memory, self._geometry.header(index))
 
     def _views(self, index: int) -> Cell:
         input_ = self._view(self._geometry.input(index), self.input_shape, self.input_dtype)

@@ -90,7 +90,7 @@ class Word(IntEnum):
     CLOSED = 5  # 1: this worker takes no new requests, attach anew
 
 
-class Cell(NamedTuple):
+class Header(NamedTuple):
     """A cell's header; times are CLOCK_MONOTONIC nanoseconds."""
 
     status: int
@@ -186,8 +186,8 @@ def set_word(buffer: Any, which: Word, value: int) -> None:
     _U64.pack_into(buffer, _WORDS_OFFSET + 8 * which, value)
 
 
-def read_cell(buffer: Any, offset: int) -> Cell:
-    return Cell._make(_CELL.unpack_from(buffer, offset))
+def read_header(buffer: Any, offset: int) -> Header:
+    return Header._make(_CELL.unpack_from(buffer, offset))
 
 
 def state(buffer: Any, index: int) -> int:

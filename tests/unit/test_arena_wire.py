@@ -57,9 +57,9 @@ def test_requests_and_results_do_not_touch_each_other() -> None:
     cell = bytearray(64)
     wire.write_request(cell, 0, wire.Priority.LOW, 7, 100, 10)
     wire.write_result(cell, 0, wire.Status.NOT_FINITE, (20, 30, 40))
-    assert wire.read_cell(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 100, 10, 20, 30, 40)
+    assert wire.read_header(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 100, 10, 20, 30, 40)
     wire.cancel(cell, 0)
-    assert wire.read_cell(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 0, 10, 20, 30, 40)
+    assert wire.read_header(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 0, 10, 20, 30, 40)
 
 
 @given(st.lists(st.sampled_from(list(wire.CellState)), min_size=1, max_size=70), st.sampled_from(list(wire.CellState)))

@@ -103,7 +103,7 @@ class Server:
         self._answer(self._cells[min(waiting, key=self._order) if len(waiting) > 1 else waiting[0]])
 
     def _order(self, index: int) -> tuple[int, int]:
-        header = wire.read_cell(self._memory, self._cells[index].header)
+        header = wire.read_header(self._memory, self._cells[index].header)
         return header.priority, header.t0_ns
 
     def _answer(self, cell: Cell) -> None:
