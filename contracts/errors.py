@@ -138,6 +138,9 @@ CODES: dict[str, Code] = {
     # -- WORKER, ARENA
     "WORKER_CRASH": Code(_L, "the worker ended unasked", "see its log; it is restarted with back-off"),
     "WORKER_START": Code(_L, "the worker did not become ready in time", "see its log"),
+    "WORKER_MEMORY": Code(
+        _L, "too little memory for one more worker", "free memory, lower inference.memory_reserve_bytes, or release without a shadow"
+    ),
     "WORKER_CIRCUIT_OPEN": Code(_L, "the worker died too often; the bundle is given up", "a new campaign must name the bundle again"),
     "WORKER_NOT_FINITE": Code(_R, "the model answers with NaN or infinity", "rebuild the model"),
     "WORKER_MODEL": Code(_R, "the backend cannot load the model", "check opset and operators for this backend"),

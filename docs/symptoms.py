@@ -69,6 +69,7 @@ SYMPTOMS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("updates stop, and the agent says that its clock is wrong", "TUF_CLOCK_BELOW_FLOOR", "the incumbent answers"),
         ("a worker died", "WORKER_CRASH", "it is restarted; until then frames are refused"),
         ("a worker does not become ready", "WORKER_START", "the incumbent answers"),
+        ("an install ends FAILED with this code", "WORKER_MEMORY", "the incumbent answers; nothing was started"),
         ("a worker died again and again", "WORKER_CIRCUIT_OPEN", "the device goes back to its previous model by itself"),
     ),
     "Campaigns": (

@@ -44,6 +44,7 @@ class InferenceConfig(_Table):
     seats: int = Field(default=8, ge=2, le=64)  # client processes per model; one is the pipeline's
     cells_per_seat: int = Field(default=8, ge=1, le=32)  # requests that a client may have in flight; fewer for large tensors
     queue_limit: int = Field(default=32, ge=1)  # requests that wait for one model, over all clients; low priority has half
+    memory_reserve_bytes: int = Field(default=256 * 1024**2, ge=0)  # stays available when one more model is loaded beside the live one
     spin_us: int | None = Field(default=None, ge=0, le=50)  # how long a wait spins before it blocks; default: the profile's
     batch_delay_us: int | None = Field(
         default=None, ge=0, le=2000

@@ -34,6 +34,9 @@ class Workers(Protocol):
 
     deaths: asyncio.Queue[WorkerDeath]
 
+    def check_room(self, digest: str, manifest: Manifest) -> None:
+        """Raises LocalFaultError WORKER_MEMORY when a worker of this bundle would leave too little memory to those that run."""
+
     async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
         """Spawn, warm up, check golden vectors, limits and finiteness; return when ready. Loading twice is one load.
 

@@ -8,7 +8,6 @@ worker that is loaded has passed its golden vectors, each time anew.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 from contracts.errors import SkerryError, error
 from contracts.manifest import Manifest, TensorSpec
+from edge_agent.core.memory import check_room
 from edge_agent.inference import wire
 from edge_agent.inference.arena import Arena, one_row
 from edge_agent.inference.child import Child
@@ -26,8 +26,10 @@ from edge_agent.inference.circuit import Circuit
 from edge_agent.inference.seats import Seats
 from edge_agent.inference.within import within
 from edge_agent.inference.worker_code import code_root_for
+from edge_agent.inference.worker_probe import ask_versions
 from edge_agent.inference.worker_report import judge, read_line
 from edge_agent.ports import WorkerDeath
+from firmware_profiles import telemetry
 from firmware_profiles.compatible import choose
 from program.clock import Clock, SystemClock
 from program.log import Log
@@ -40,6 +42,7 @@ class HostSettings:
     seats: int = 8  # client processes per worker: 0 is the pipeline, the others are leased over the attach socket
     cells_per_seat: int = 8  # fewer for large tensors: arena.MEMORY_BYTES
     queue_limit: int = 32  # requests that wait for one worker, over all seats
+    memory_reserve_bytes: int = 256 << 20  # stays available when one more worker starts
     spin_us: int = 0  # how long a wait spins before it blocks
     batch_delay_us: int | None = None  # how long a model of several rows waits for them; None: its clients bring whole batches
     ready_s: float = 60.0  # from spawn to READY, self-test included
@@ -76,13 +79,20 @@ class _Worker:
 class WorkerHost:
     """Spawns workers from the event loop's thread. `python` is the interpreter of the workers, perhaps the board's own (3.8 or later)."""
 
-    def __init__(self, python: str, run_dir: Path, settings: HostSettings | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        python: str,
+        run_dir: Path,
+        settings: HostSettings | None = None,
+        clock: Clock | None = None,
+        memory: Callable[[], telemetry.Memory | None] = telemetry.memory,
+    ) -> None:
         """Nothing is spawned here. `run_dir` holds links to our worker's code when `python` is not the agent's own interpreter."""
         self.deaths: asyncio.Queue[WorkerDeath] = asyncio.Queue()
         self._python = python
         self._run_dir = run_dir
         self._settings = settings or HostSettings()
-        self._clock = clock or SystemClock()
+        self._clock, self._memory = clock or SystemClock(), memory
         self._workers: dict[str, _Worker] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._versions: dict[str, str] | None = None
@@ -92,8 +102,14 @@ class WorkerHost:
     async def probe(self) -> dict[str, str]:
         """Backend -> version, as the workers' interpreter sees them; asked once. Raises LocalFaultError WORKER_START."""
         if self._versions is None:
-            self._versions = await self._ask_versions()
+            self._versions = await ask_versions(self._python, self._code_root(), self._settings.ready_s)
         return dict(self._versions)
+
+    def check_room(self, digest: str, manifest: Manifest) -> None:
+        """Raises LocalFaultError WORKER_MEMORY when a worker of this bundle would leave too little memory to those that run."""
+        memory = self._memory()
+        available_bytes = memory.available_bytes if memory else None
+        check_room(digest, manifest.limits.memory_bytes, available_bytes, self._settings.memory_reserve_bytes)
 
     async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
         """See `edge_agent.ports.Workers.load`. Two loads of one digest at once are one load with one outcome."""
@@ -352,26 +368,6 @@ class WorkerHost:
         until_s = self._clock.mono() + self._settings.drain_s
         while worker.state == "ready" and worker.arena.occupied() and self._clock.mono() < until_s:  # noqa: ASYNC110  the wake-ups are the clients'
             await asyncio.sleep(_DRAIN_LOOK_S)
-
-    # -- versions
-
-    async def _ask_versions(self) -> dict[str, str]:
-        reports, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            os.set_blocking(writer, True)
-            argv = [self._python, "-m", "edge_agent.inference.worker", "--probe", "--control-fd", str(writer)]
-            child = Child(argv, (writer,), self._code_root())
-        finally:
-            os.close(writer)
-        try:
-            line = await within(read_line(reports), self._settings.ready_s)
-            return {str(name): str(version) for name, version in json.loads(line)["backends"].items()}
-        except (TimeoutError, ValueError, KeyError) as silent:
-            raise error("WORKER_START", self._python, "the worker's interpreter does not answer the probe") from silent
-        finally:
-            os.close(reports)
-            child.kill()
-            await child.wait()
 
 
 def which(names: dict[str, str], model: str, live: str) -> str:

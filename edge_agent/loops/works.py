@@ -98,6 +98,9 @@ class Works:
         await asyncio.to_thread(self._slots.seal, record.target)
 
     async def _prove(self, record: Record) -> None:
+        """Memory is asked for only here, beside a live model: one that goes back, or starts again alone, is never refused."""
+        if record.live and record.target not in self._workers.loaded():
+            self._workers.check_room(record.target, await asyncio.to_thread(self._slots.manifest, record.target))
         await self._load(record.target)
 
     async def _shadow(self, record: Record) -> None:

@@ -52,8 +52,13 @@ class SimWorkers:
     def __init__(self, faults: dict[str, SkerryError] | None = None) -> None:
         self.deaths: asyncio.Queue[WorkerDeath] = asyncio.Queue()
         self.faults = faults or {}
+        self.too_large: set[str] = set()  # digests for which there is no memory beside a live one
         self.loads: list[str] = []
         self._loaded: set[str] = set()
+
+    def check_room(self, digest: str, manifest: Manifest) -> None:
+        if digest in self.too_large:
+            raise error("WORKER_MEMORY", digest)
 
     async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
         if digest in self.faults:

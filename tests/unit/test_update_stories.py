@@ -80,6 +80,24 @@ def test_a_fault_ends_in_its_state_and_the_incumbent_goes_on(disk: Disk, where: 
     assert V2.digest not in disk.slots.sealed
 
 
+def test_a_model_without_room_beside_the_incumbent_is_not_even_started(disk: Disk) -> None:
+    device = Device(disk)
+    device.workers.too_large = {V2.digest}
+    asyncio.run(device.live(settled_after(order_for(V2, 2)), order_for(V2, 2)))
+    assert reported(disk, "c2/d/1")[-1] == ("FAILED", "WORKER_MEMORY")
+    assert device.workers.loads == [V1.digest]
+
+
+def test_neither_a_roll_back_nor_a_start_asks_for_room(disk: Disk) -> None:
+    """On a full machine an answer by the old model is worth more than the reserve."""
+    asyncio.run(Device(disk).live(lambda device: on(device, V2.digest), order_for(V2, 2)))
+    device = Device(disk)
+    device.workers.too_large = {V1.digest, V2.digest}
+    device.workers.deaths.put_nowait(WorkerDeath(V2.digest, -9, circuit_open=True))
+    asyncio.run(device.live(lambda device: on(device, V1.digest), order_for(V2, 2)))
+    assert reported(disk, "c2/d/1")[-1] == ("REVERTED", "WORKER_CIRCUIT_OPEN")
+
+
 def test_a_transient_fault_is_tried_again(disk: Disk) -> None:
     disk.trust.faults = [error("TUF_UNREACHABLE"), error("TUF_TOO_SLOW")]
     disk.slots.faults = {"stage": [error("API_UNREACHABLE")]}
