@@ -38,6 +38,7 @@ GRACE_NS = 1_000_000_000  # how long requests in flight are waited for once the 
 MAX_ANSWER_BYTES = 64 * 1024
 _PRIORITIES = {HIGH: Priority.HIGH, LOW: Priority.LOW}
 _NO_LIMIT = wire.MAX_CELLS
+_FREE = int(CellState.FREE)
 _DONE = int(CellState.DONE)  # from here on a state is the client's
 _REQUESTED = int(CellState.REQUESTED)
 _RESERVED = 0  # in place of a ticket's number, which begins at 1
@@ -152,8 +153,8 @@ class Client:
         Raises TransientError ARENA_TIMEOUT, LocalFaultError WORKER_CRASH (it died computing this), RejectedError WORKER_MODEL,
         TransientError ARENA_DETACHED (the agent ended this seat before there was an answer).
         """
-        answer = self.hold(ticket)
-        answer = answer._replace(output=answer.output.copy())
+        output, *rest = self.hold(ticket)
+        answer = Answer(output.copy(), *rest)
         self.release(ticket)
         return answer
 
@@ -258,9 +259,10 @@ class Client:
 
     def _take_back(self, index: int) -> bool:
         """Free an answered cell; False while the worker has it."""
-        if self._settled(index):
+        found = wire.state(self._memory, index)
+        if found >= _DONE:
             wire.set_state(self._memory, index, CellState.FREE)
-        return wire.state(self._memory, index) == CellState.FREE
+        return found == _FREE or found >= _DONE
 
     def _settled(self, index: int) -> bool:
         return wire.state(self._memory, index) >= _DONE
@@ -300,7 +302,7 @@ class Client:
 
     def _answer(self, ticket: Ticket) -> Answer:
         wire.fence()
-        status, _, seq, _, t0_ns, t1_ns, t2_ns, _ = self._header(ticket.cell_no)
+        status, _, seq, _, t0_ns, t1_ns, t2_ns, _ = wire.header_values(self._memory, self._geometry.header(ticket.cell_no))
         if seq != ticket.seq:
             raise AssertionError(f"cell {ticket.cell_no} holds request {seq}, not {ticket.seq}")
         if wire.state(self._memory, ticket.cell_no) == CellState.FAILED:

@@ -45,6 +45,7 @@ _DEADLINE_OFFSET, _TIMES_OFFSET = 16, 32
 _TIMES = struct.Struct("<QQQ")  # t1_ns, t2_ns, t3_ns
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+_BYTES = [bytes([value]) for value in range(256)]
 _ONE = struct.pack("=Q", 1)  # eventfd counts in native order
 
 
@@ -190,6 +191,9 @@ def read_header(buffer: Any, offset: int) -> Header:
     return Header._make(_CELL.unpack_from(buffer, offset))
 
 
+header_values = _CELL.unpack_from  # the same without names, for what lies on the way of each request
+
+
 def state(buffer: Any, index: int) -> int:
     return int(buffer[_STATES_OFFSET + index])
 
@@ -206,12 +210,12 @@ def count(buffer: Any, cells: int, value: int) -> int:
 
 
 def find(buffer: Any, cells: int, value: int) -> list[int]:
-    """The cells in this state."""
-    states, found = buffer[_STATES_OFFSET : _STATES_OFFSET + cells], []
-    index = states.find(value)
-    while index >= 0:
-        found.append(index)
-        index = states.find(value, index + 1)
+    """The cells in this state. `buffer` is a mmap or a bytearray, which look for themselves."""
+    end, byte, found = _STATES_OFFSET + cells, _BYTES[value], []
+    at = buffer.find(byte, _STATES_OFFSET, end)
+    while at >= 0:
+        found.append(at - _STATES_OFFSET)
+        at = buffer.find(byte, at + 1, end)
     return found
 
 

@@ -88,12 +88,10 @@ class Server:
     def step(self) -> None:
         """Answer what is requested now."""
         wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
-        waiting = self._waiting()
-        while waiting:
+        self._beat()
+        while waiting := self._waiting():  # a new look each time: a request of high priority may have come meanwhile
             self._answer_next(waiting)
             self._beat()
-            waiting = self._waiting()  # a new look each time: a request of high priority may have come meanwhile
-        self._beat()
 
     def _waiting(self) -> list[int]:
         return wire.find(self._memory, self._geometry.cells, _REQUESTED)
