@@ -153,8 +153,8 @@ class Client:
         Raises TransientError ARENA_TIMEOUT, LocalFaultError WORKER_CRASH (it died computing this), RejectedError WORKER_MODEL,
         TransientError ARENA_DETACHED (the agent ended this seat before there was an answer).
         """
-        output, *rest = self.hold(ticket)
-        answer = Answer(output.copy(), *rest)
+        held = self.hold(ticket)
+        answer = Answer(held.output.copy(), held.finite, held.compute_us, held.queue_us)
         self.release(ticket)
         return answer
 
