@@ -21,6 +21,7 @@ class SourceConfig(_Table):
     kind: Literal["folder"] = "folder"  # a folder of pictures, read in the order of their names, again and again
     path: Path  # the folder
     fps: float = Field(default=20, gt=0, le=1000)  # frames per second
+    deadline_frames: float = Field(default=2, gt=0, le=1000)  # a frame is given up this many frame times after it was due
 
 
 class BudgetConfig(_Table):

@@ -11,6 +11,7 @@ from types import FrameType
 from edge_agent.inference.tether import tie_to_parent
 from edge_agent.pipeline.counters import Counters
 from edge_agent.pipeline.process import Process
+from program.log import configure
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--parent-pid", type=int, required=True, help="die with this process")
     options = parser.parse_args()
     tie_to_parent(options.parent_pid)
+    configure("skerry-pipeline")
     with socket.socket(fileno=options.socket_fd) as stream:
         process = Process(stream, Counters(options.counters_fd))
 

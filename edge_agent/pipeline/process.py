@@ -22,12 +22,14 @@ from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.windows import Window
 from firmware_profiles import telemetry
 from processing.spec import SpecError
+from program.log import Log
 
 WINDOW_S = 1.0
 LAST_ANSWERS_S = 2.0  # how long a stopping pipeline waits for the answer to its last rows
 LONGEST_WAIT_S = 0.5  # a signal does not end a poll; `stopping` is looked at this often
 MAX_DESCRIPTORS = 16
 LIVE_LANE = "live"
+Array = Any
 
 
 class Process:
@@ -41,6 +43,8 @@ class Process:
         self._shadow: Model | None = None
         self._source: Source | None = None
         self._source_values: Mapping[str, Any] = {}
+        self._sourceless = False  # the last frame could not be had
+        self._log = Log("pipeline")
         self._period_s, self._deadline_s, self._due_s = 0.05, 0.1, 0.0
         self._window, self._window_due_s = Window(time.monotonic()), float("inf")
         self._cpu_of, self._cpu_us = 0, 0  # the live worker's pid and its CPU time at the last window
@@ -78,10 +82,7 @@ class Process:
         if now_s > due_s + self._deadline_s:
             self._refuse("FRAME_LATE")
             return
-        try:
-            frame = self._source.take(frame_no) if self._source is not None else None
-        except FrameError:
-            frame = None
+        frame = self._take(frame_no)
         if frame is None or self._live is None:
             self._refuse("FRAME_SOURCE")
             return
@@ -92,6 +93,20 @@ class Process:
             self._refuse(seen.code or "WORKER_NOT_FINITE")
         elif not self._outgoing.add(self._live.origin, self._live.row(frame_no, taken_utc_us, taken_us, seen.label), time.monotonic()):
             self._refuse("QUEUE_FULL")
+
+    def _take(self, frame_no: int) -> Array | None:
+        """None when there is none. Why is said once, until a frame comes again."""
+        try:
+            frame = self._source.take(frame_no) if self._source is not None else None
+        except FrameError as missing:
+            if not self._sourceless:
+                self._log.alarm("frames_missing", code="FRAME_SOURCE", detail=str(missing), frame_no=frame_no)
+            self._sourceless = True
+            return None
+        if self._sourceless:
+            self._log("frames_come_again", frame_no=frame_no)
+        self._sourceless = False
+        return frame
 
     def _note(self, seen: Seen, live: Model) -> None:
         if seen.answer is not None:

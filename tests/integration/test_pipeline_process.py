@@ -260,6 +260,27 @@ def test_a_bundle_with_unknown_processing_leaves_the_old_route(tmp_path: Path) -
     run(scenario())
 
 
+def test_a_source_that_goes_away_costs_counted_frames_and_comes_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with site(tmp_path) as made:
+            frames, away = tmp_path / "frames", tmp_path / "away"
+            frames.rename(away)
+            await made.link.route(await made.load(onnx_slot), None)
+            pid = made.link.pid()
+            await made.window(lambda window: window["refusals"].get("FRAME_SOURCE", 0) > 5)
+            away.rename(frames)
+            await made.rows(10)
+            frames.rename(away)
+            await made.window(lambda window: window["refusals"].get("FRAME_SOURCE", 0) > 5)
+            away.rename(frames)
+            await made.rows(made.ledger.count() + 10)
+            assert made.link.pid() == pid
+            await made.link.close()
+            made.check_books()
+
+    run(scenario())
+
+
 def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with site(tmp_path) as made:

@@ -168,7 +168,26 @@ def test_the_folder_goes_round_and_tells_broken_frames(tmp_path: Path) -> None:
     assert source.take(6)[0, 0] == 9
 
 
-@pytest.mark.parametrize("values", [{"kind": "camera"}, {"kind": "folder", "path": "/nonexistent"}])
-def test_a_source_that_cannot_be_had_ends_the_process(values: dict[str, str]) -> None:
-    with pytest.raises(SystemExit):
-        open_source(values)
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"kind": "abacus"}, "unknown kind of source abacus; known: folder"),
+        ({}, "unknown kind of source None"),
+        ({"kind": "folder", "path": "/nonexistent"}, "/nonexistent holds no"),
+    ],
+)
+def test_a_source_that_has_nothing_says_why_for_each_frame(values: dict[str, str], why: str) -> None:
+    source = open_source(values)
+    for frame_no in range(2):
+        with pytest.raises(FrameError, match=why):
+            source.take(frame_no)
+
+
+def test_a_folder_may_fill_later(tmp_path: Path) -> None:
+    from PIL import Image
+
+    source = open_source({"kind": "folder", "path": str(tmp_path)})
+    with pytest.raises(FrameError):
+        source.take(0)
+    Image.new("L", (4, 4), 9).save(tmp_path / "a.png")
+    assert source.take(1)[0, 0] == 9

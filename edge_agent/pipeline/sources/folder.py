@@ -1,0 +1,34 @@
+"""The pictures of a folder in the order of their names, over and over: frame n is picture n modulo their count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edge_agent.pipeline.sources.frame_error import FrameError
+
+
+class FolderSource:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> FolderSource:
+        return cls(Path(values["path"]))
+
+    def take(self, frame_no: int) -> Any:
+        """A folder without pictures is looked at again for each frame; one that has some keeps those that it had at first."""
+        self._paths = self._paths or sorted(self._folder.glob("*.png"))
+        if not self._paths:
+            raise FrameError(f"{self._folder} holds no *.png frame")
+        path = self._paths[frame_no % len(self._paths)]
+        try:
+            with Image.open(path) as picture:
+                return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+        except (OSError, UnidentifiedImageError, SyntaxError) as broken:  # Pillow raises SyntaxError for a broken PNG
+            raise FrameError(f"{path}: {broken}") from broken
