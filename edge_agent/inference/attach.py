@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import SkerryError, error
-from edge_agent.inference.host import Lease, WorkerHost
+from edge_agent.inference.host import WorkerHost
+from edge_agent.inference.lease import Lease
 from edge_agent.inference.within import within
 from program.log import Log
 

@@ -23,6 +23,7 @@ from edge_agent.inference import wire
 from edge_agent.inference.arena import Arena, one_row
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import Circuit
+from edge_agent.inference.lease import Lease, which
 from edge_agent.inference.seats import Seats
 from edge_agent.inference.within import within
 from edge_agent.inference.worker_code import code_root_for
@@ -49,16 +50,6 @@ class HostSettings:
     hang_s: float = 5.0  # a heartbeat older than this means the worker hangs
     stop_s: float = 2.0  # from SIGTERM to SIGKILL
     drain_s: float = 1.0  # how long requests in flight may finish before an unloaded worker is ended
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A seat of a worker, until `end`. `revoked` is set when the worker takes no more requests."""
-
-    route: dict[str, Any]
-    descriptors: tuple[int, ...]
-    revoked: asyncio.Event
-    end: Callable[[], None]
 
 
 @dataclass
@@ -368,22 +359,6 @@ class WorkerHost:
         until_s = self._clock.mono() + self._settings.drain_s
         while worker.state == "ready" and worker.arena.occupied() and self._clock.mono() < until_s:  # noqa: ASYNC110  the wake-ups are the clients'
             await asyncio.sleep(_DRAIN_LOOK_S)
-
-
-def which(names: dict[str, str], model: str, live: str) -> str:
-    """The digest that `model` means among the loaded ones, digest -> name: itself, the live one of this name, or the only one of it.
-
-    Raises RejectedError ARENA_MODEL.
-    """
-    digest = model or live
-    if digest in names:
-        return digest
-    if model and names.get(live) == model:
-        return live
-    found = [digest for digest, name in names.items() if name == model]
-    if len(found) != 1:
-        raise error("ARENA_MODEL", model, "several versions, none of them live: name a digest" if found else "")
-    return found[0]
 
 
 async def _ended(worker: _Worker) -> int:

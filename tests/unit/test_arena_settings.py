@@ -7,7 +7,7 @@ import pytest
 from contracts.errors import SkerryError
 from edge_agent.agent import host_settings
 from edge_agent.config import InferenceConfig
-from edge_agent.inference.host import which
+from edge_agent.inference.lease import which
 
 OLD, NEW, BELT = "a" * 64, "b" * 64, "c" * 64
 NAMES = {OLD: "digits", NEW: "digits", BELT: "belt"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,7 @@ import pytest
 from contracts.errors import SkerryError
 from edge_agent.inference.client import Client
 from edge_agent.inference.seats import Seats
-from tests.unit.test_worker_serve import Rig
+from tests.unit.test_worker_serve import INPUT, OUTPUT, Rig
 
 FAR_NS = 3600 * 10**9
 
@@ -76,3 +77,18 @@ def test_revoked_seats_are_not_leased_and_their_clients_see_it(rig: SeatsOf) -> 
     with pytest.raises(SkerryError, match="ARENA_DETACHED"):
         rig.seats.lease()
     assert rig.watched == {}
+
+
+def test_when_the_agent_is_gone_nobody_waits_for_its_worker_much_longer(rig: SeatsOf) -> None:
+    """The worker dies with its agent, and nobody is left to say so in the arena."""
+    ours, theirs = socket.socketpair()
+    memfd, request_fd, response_fd = (os.dup(number) for number in rig.arena.descriptors(1))
+    route = {**rig.arena.geometry.to_dict(), "seat": 1}
+    client = Client(route, INPUT.model_dump(), OUTPUT.model_dump(), (memfd, request_fd, response_fd), ours)
+    assert client.connection_fileno() == ours.fileno()
+    ticket = client.submit(np.ones((1, 2), np.float32), time.monotonic_ns() + FAR_NS)
+    theirs.close()
+    with pytest.raises(SkerryError, match="ARENA_DETACHED"):
+        client.collect(ticket)
+    assert client.detached
+    client.close()

@@ -14,6 +14,7 @@ import pytest
 
 from contracts.errors import SkerryError
 from contracts.manifest import TensorSpec
+from edge_agent.inference import wire
 from edge_agent.inference.arena import Arena
 from edge_agent.inference.client import HIGH, LOW, Client
 from edge_agent.inference.worker.backends import BackendError
@@ -125,3 +126,10 @@ def test_a_lone_row_waits_for_the_delay_and_no_longer(rig: Rig) -> None:
     answer = rig.client.collect(ticket)
     assert rig.session.batches == [[1, 0, 0]]
     assert 30_000 <= answer.queue_us < 10_000_000
+
+
+def test_a_request_from_the_future_does_not_hold_the_worker_up(rig: Rig) -> None:
+    ticket = rig.submit(1)
+    wire.write_request(rig.arena._memory, rig.arena.geometry.header(ticket.cell_no), 0, ticket.seq, 2**63, 2**63)
+    rig.server.step()
+    assert rig.session.batches == [[1, 0, 0]]

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.errors import SkerryError
 from contracts.manifest import TensorSpec
@@ -158,3 +160,19 @@ def test_a_spinning_worker_sees_a_request_without_a_wake_up(rig: Rig) -> None:
     assert (spinning._spin(), rig.server._spin()) == (False, False)
     rig.clients[0].submit(values(1), later())
     assert (spinning._spin(), rig.server._spin()) == (True, False)
+
+
+@given(st.binary(min_size=6, max_size=6), st.binary(min_size=6 * 64, max_size=6 * 64))
+def test_whatever_a_client_writes_into_states_and_headers_the_worker_goes_on(states: bytes, headers: bytes) -> None:
+    rig = Rig()
+    memory, geometry = rig.arena._memory, rig.arena.geometry
+    for index, state in enumerate(states):
+        memory[geometry.header(index) : geometry.header(index) + 64] = headers[64 * index : 64 * index + 64]
+        memory[wire._STATES_OFFSET + index] = state % 7
+    requested = wire.find(memory, geometry.cells, wire.CellState.REQUESTED)
+    rig.server.step()
+    assert {wire.state(memory, index) for index in requested} <= {wire.CellState.DONE, wire.CellState.FAILED}
+    for seat in range(2):
+        rig.arena.cancel(seat)
+        assert rig.arena.settle(seat) == all(wire.state(memory, index) != wire.CellState.BUSY for index in geometry.seat(seat))
+    rig.close()

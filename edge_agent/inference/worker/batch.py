@@ -50,7 +50,8 @@ class BatchServer(Server):
 
     def _gather(self, waiting: list[int]) -> int:
         """Wait for more rows than `waiting` as long as the oldest may; what time it is then."""
-        until_ns = min(wire.read_header(self._memory, self._cells[index].header).t0_ns for index in waiting) + self._delay_ns
+        oldest_ns = min(wire.read_header(self._memory, self._cells[index].header).t0_ns for index in waiting)
+        until_ns = min(oldest_ns, time.monotonic_ns()) + self._delay_ns  # whatever a client wrote there
         while (now_ns := time.monotonic_ns()) < until_ns and len(self._waiting()) < self._rows:
             select.select([self._request_fd], [], [], (until_ns - now_ns) / 1e9)  # poll would round up to a millisecond
             wire.drain(self._request_fd)
