@@ -137,6 +137,8 @@ class Works:
         await asyncio.to_thread(self._slots.activate, record.previous)
         await self._route(record.previous, "")
         await self._unload_all_but(record.previous)
+        if record.target != record.previous:
+            await self._workers.unload(record.target)  # one whose circuit is open is not loaded, but its arena is still there
 
     async def _tidy(self, record: Record) -> None:
         live = record.live

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contracts.states import State
+from edge_agent.inference.circuit import DEATHS_TO_OPEN
 from firmware_profiles.detect import detect
 from tests.simulators.agent_process import AgentProcess, assign, real_bundle
+from tests.simulators.bundle_bytes import BundleBytes
 from tests.simulators.director import DEVICE, Cloud
 
 
@@ -74,3 +78,49 @@ def test_a_member_that_was_altered_never_runs(agent: AgentProcess, cloud: Cloud)
     agent.wait_for(lambda status: status["state"] == State.FAILED.value and status["reports_waiting"] == 0)
     assert transitions(cloud, 1)[-1] == ("FAILED", "BUNDLE_MEMBER_DIGEST")
     assert agent.status()["pids"]["workers"] == {}
+
+
+def killed_until_given_up(agent: AgentProcess, digest: str) -> None:
+    """Each time as soon as its worker is ready again. The fifth death within ten minutes is the last."""
+    killed: list[int] = []
+    while len(killed) < DEATHS_TO_OPEN:
+        status = agent.wait_for(lambda status: ready(status, digest) and status["workers"][digest]["pid"] not in (None, *killed))
+        killed.append(status["workers"][digest]["pid"])
+        os.kill(killed[-1], signal.SIGKILL)
+
+
+def ready(status: dict[str, Any], digest: str) -> bool:
+    return digest in status["workers"] and bool(status["workers"][digest]["state"] == "ready")
+
+
+def settled_on(agent: AgentProcess, bundle: BundleBytes) -> dict[str, Any]:
+    return agent.wait_for(lambda status: status["confirmed_digest"] == bundle.digest and status["reports_waiting"] == 0)
+
+
+def polls(cloud: Cloud) -> int:
+    return sum(path.endswith("director/timestamp.json") for _, path, _ in cloud.requests)
+
+
+def test_five_deaths_of_a_worker_roll_back_and_nothing_is_tried_until_a_new_fence(agent: AgentProcess, cloud: Cloud) -> None:
+    first, second = real_bundle(cloud, 1), real_bundle(cloud, 2, seed=4)
+    agent.start()
+    for fence, bundle in enumerate((first, second), 1):
+        assign(cloud, bundle, fence)
+        settled_on(agent, bundle)
+
+    killed_until_given_up(agent, second.digest)
+    status = agent.wait_for(lambda status: status["state"] == State.REVERTED.value and status["reports_waiting"] == 0)
+    assert transitions(cloud, 2) == [*GOOD, ("ROLLING_BACK", "WORKER_CIRCUIT_OPEN"), ("REVERTED", "WORKER_CIRCUIT_OPEN")]
+    assert (status["running_digest"], set(status["workers"])) == (first.digest, {first.digest})
+    answered = status["workers"][first.digest]["served"]
+    agent.wait_for(lambda status: status["workers"][first.digest]["served"] > answered)
+
+    told = transitions(cloud, 2)
+    assign(cloud, second, 2, desired_generation=3, execution=f"c2/{DEVICE}/2")
+    agent.wait_for(lambda _: '"generation": 3' in agent.log())
+    looks = polls(cloud)
+    status = agent.wait_for(lambda _: polls(cloud) > looks + 1)
+    assert (status["running_digest"], status["state"], transitions(cloud, 2)) == (first.digest, State.REVERTED.value, told)
+    assign(cloud, second, 4)
+    settled_on(agent, second)
+    assert transitions(cloud, 4) == GOOD

@@ -54,6 +54,7 @@ class SimWorkers:
         self.faults = faults or {}
         self.too_large: set[str] = set()  # digests for which there is no memory beside a live one
         self.loads: list[str] = []
+        self.open: set[str] = set()  # circuits: no longer loaded, but still there
         self._loaded: set[str] = set()
 
     def check_room(self, digest: str, manifest: Manifest) -> None:
@@ -67,7 +68,14 @@ class SimWorkers:
         self._loaded.add(digest)
 
     async def unload(self, digest: str) -> None:
+        self.open.discard(digest)
         self._loaded.discard(digest)
+
+    def give_up(self, digest: str) -> None:
+        """The fifth death."""
+        self._loaded.discard(digest)
+        self.open.add(digest)
+        self.deaths.put_nowait(WorkerDeath(digest, -9, circuit_open=True))
 
     def loaded(self) -> frozenset[str]:
         return frozenset(self._loaded)

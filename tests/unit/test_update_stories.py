@@ -121,8 +121,14 @@ def test_a_crash_in_probation_is_a_veto(disk: Disk) -> None:
 def test_an_open_circuit_after_confirmation_reverts_by_itself(disk: Disk) -> None:
     asyncio.run(Device(disk).live(lambda device: on(device, V2.digest), order_for(V2, 2)))
     device = Device(disk)
-    device.workers.deaths.put_nowait(WorkerDeath(V2.digest, -9, circuit_open=True))
-    asyncio.run(device.live(lambda device: on(device, V1.digest), order_for(V2, 2)))
+
+    def given_up(device: Device) -> bool:
+        if V2.digest in device.workers.loaded():
+            device.workers.give_up(V2.digest)
+        return on(device, V1.digest)
+
+    asyncio.run(device.live(given_up, order_for(V2, 2), limit_s=3))
+    assert device.workers.open == set()  # its memory is given back
     assert reported(disk, "c2/d/1")[-2:] == [("ROLLING_BACK", "WORKER_CIRCUIT_OPEN"), ("REVERTED", "WORKER_CIRCUIT_OPEN")]
 
 
