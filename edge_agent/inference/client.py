@@ -302,7 +302,7 @@ class Client:
 
     def _answer(self, ticket: Ticket) -> Answer:
         wire.fence()
-        status, _, seq, _, t0_ns, t1_ns, t2_ns, _ = wire.header_values(self._memory, self._geometry.header(ticket.cell_no))
+        _, seq, _, t0_ns, status, t1_ns, t2_ns, _ = wire.header_values(self._memory, self._geometry.header(ticket.cell_no))
         if seq != ticket.seq:
             raise AssertionError(f"cell {ticket.cell_no} holds request {seq}, not {ticket.seq}")
         if wire.state(self._memory, ticket.cell_no) == CellState.FAILED:

@@ -250,7 +250,7 @@ def test_a_killed_clients_seat_settles_when_the_worker_is_done_with_it(tmp_path:
             assert await here.refusal("") == "ARENA_SEATS"
             await until(lambda: here.seats() == {"free": 1, "leased": 0, "settling": 0})
             assert here.host.cells()[here.digest] == 0
-            assert here.host.figures()[here.digest]["served"] == 1  # what it had begun; the rest was not computed
+            await until(lambda: here.host.figures()[here.digest]["served"] == 1)  # what it had begun; the rest was not computed
             os.close(ready)
             os.close(told)
 

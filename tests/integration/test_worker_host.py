@@ -100,7 +100,7 @@ def test_answers_are_right_and_shapes_are_kept(tmp_path: Path, make: Callable[[P
                 assert np.allclose(client.infer(values[None], 2.0).output, expected, atol=1e-4)
             with pytest.raises(SkerryError, match="ARENA_SHAPE"):
                 client.infer(np.zeros((2, 1, 8, 8), np.float32), 1.0)
-            assert host.figures()[digest]["served"] == len(wanted)
+            await until(lambda: host.figures()[digest]["served"] == len(wanted))  # told with the heartbeat, after the answer
             client.close()
 
     run(scenario())

@@ -56,10 +56,11 @@ def test_other_memory_is_refused() -> None:
 def test_requests_and_results_do_not_touch_each_other() -> None:
     cell = bytearray(64)
     wire.write_request(cell, 0, wire.Priority.LOW, 7, 100, 10)
-    wire.write_result(cell, 0, wire.Status.NOT_FINITE, (20, 30, 40))
-    assert wire.read_header(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 100, 10, 20, 30, 40)
+    wire.write_result(cell, wire.RESULT_OFFSET, wire.Status.NOT_FINITE, 20, 30, 40)
+    assert wire.read_header(cell, 0) == (wire.Priority.LOW, 7, 100, 10, wire.Status.NOT_FINITE, 20, 30, 40)
     wire.cancel(cell, 0)
-    assert wire.read_header(cell, 0) == (wire.Status.NOT_FINITE, wire.Priority.LOW, 7, 0, 10, 20, 30, 40)
+    assert wire.read_header(cell, 0) == (wire.Priority.LOW, 7, 0, 10, wire.Status.NOT_FINITE, 20, 30, 40)
+    assert wire.deadline(cell, 0) == 0
 
 
 @given(st.lists(st.sampled_from(list(wire.CellState)), min_size=1, max_size=70), st.sampled_from(list(wire.CellState)))
@@ -84,6 +85,8 @@ def test_words_do_not_touch_geometry_or_each_other() -> None:
     for which in wire.Word:
         wire.set_word(header, which, 1000 + which)
     assert [wire.word(header, which) for which in wire.Word] == [1000 + which for which in wire.Word]
+    wire.beat(header, 7, 8)
+    assert [wire.word(header, which) for which in wire.Word] == [1000, 1001, 7, 8, 1004, 1005]
     assert wire.read_geometry(header) == geometry
 
 

@@ -27,6 +27,7 @@ class Cell(NamedTuple):
 
     cell_no: int
     header: int
+    result: int
     response_fd: int
     compute: Callable[[], None]
     finite: Callable[[], bool]
@@ -57,8 +58,9 @@ class Server:
             input_ = self._view(self._geometry.input(index), self._slot.input)
             output = self._view(self._geometry.output(index), self._slot.output)
             response_fd = self._response_fds[self._geometry.seat_of(index)]
-            cell = Cell(index, self._geometry.header(index), response_fd, bind(input_, output), finite_check(output, zeros))
-            self._cells.append(cell)
+            header = self._geometry.header(index)
+            finite = finite_check(output, zeros)
+            self._cells.append(Cell(index, header, header + wire.RESULT_OFFSET, response_fd, bind(input_, output), finite))
 
     def take_over(self) -> None:
         """Fail what the predecessor died of; then we are ready."""
@@ -133,17 +135,16 @@ class Server:
         return True
 
     def _done(self, cell: Cell, started: int, ended: int) -> None:
-        self._served += 1
-        self._say(Word.SERVED, self._served)
+        self._served += 1  # told with the next heartbeat
         self._publish(cell, CellState.DONE, Status.OK if cell.finite() else Status.NOT_FINITE, started, ended)
 
     def _publish(self, cell: Cell, state: CellState, status: Status, started: int, ended: int) -> None:
-        wire.write_result(self._memory, cell.header, status, (started, ended, time.monotonic_ns()))
+        wire.write_result(self._memory, cell.result, status, started, ended, time.monotonic_ns())
         wire.set_state(self._memory, cell.cell_no, state)
         wire.signal(cell.response_fd)
 
     def _beat(self) -> None:
-        self._say(Word.HEARTBEAT_NS, time.monotonic_ns())
+        wire.beat(self._memory, time.monotonic_ns(), self._served)
 
     def _say(self, which: Word, value: int) -> None:
         wire.set_word(self._memory, which, value)
