@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import math
 import os
 import signal
 import time
@@ -16,6 +19,7 @@ from edge_agent.inference.circuit import DEATHS_TO_OPEN
 from firmware_profiles.detect import detect
 from tests.simulators.agent_process import AgentProcess, assign, real_bundle
 from tests.simulators.bundle_bytes import BundleBytes
+from tests.simulators.bundles import INPUT_SHAPE
 from tests.simulators.director import DEVICE, Cloud
 
 
@@ -28,7 +32,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 
 @pytest.fixture
 def agent(tmp_path: Path, cloud: Cloud) -> Iterator[AgentProcess]:
-    agent = AgentProcess(tmp_path, cloud)
+    agent = AgentProcess(tmp_path, cloud, network="retry_cap_s = 1\n[oip]\nrest_port = 0\n")
     assert agent.enrol() == DEVICE
     yield agent
     agent.close()
@@ -36,6 +40,16 @@ def agent(tmp_path: Path, cloud: Cloud) -> Iterator[AgentProcess]:
 
 def transitions(cloud: Cloud, fence: int) -> list[tuple[str, str]]:
     return [(one["state"], one["code"]) for one in cloud.reports if one["kind"] == "transition" and one["fence"] == fence]
+
+
+def version_that_answers(port: int) -> str:
+    """Of the Open Inference Protocol front."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": list(INPUT_SHAPE), "data": [0.5] * math.prod(INPUT_SHAPE)}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", "/v2/models/tiny/infer", json.dumps({"inputs": [tensor]}))
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return str(answer.get("model_version", answer))
 
 
 GOOD = [(state, "") for state in ("OFFERED", "DOWNLOADING", "STAGED", "BUILDING_ENGINE", "ACTIVATING", "PROBATION", "CONFIRMED")]
@@ -51,6 +65,7 @@ def test_an_agent_installs_updates_survives_and_stops(agent: AgentProcess, cloud
     status = agent.wait_for(lambda status: status["confirmed_digest"] == second.digest and status["reports_waiting"] == 0)
     assert transitions(cloud, 2) == GOOD
     assert set(status["pids"]["workers"]) == {second.digest}
+    assert version_that_answers(status["oip"]["rest"]) == "2"
 
     before = agent.wait_for(lambda status: status["pipeline"]["accepted_rows"] > 20)
     agent.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from edge_agent.inference.host import HostSettings
 from edge_agent.inference.oip import open_inference_pb2 as pb
-from edge_agent.inference.oip.link import LinkSettings
+from edge_agent.inference.oip.link import LinkSettings, OipLink
 from edge_agent.inference.worker.backends import fake
 from tests.integration.oip_process import Site, site
 from tests.simulators.bundles import INPUT_SHAPE, OUTPUT_SHAPE, fake_slot, golden_inputs
@@ -255,12 +256,45 @@ def test_what_is_swapped_is_found_and_nothing_fails(tmp_path: Path) -> None:
         assert ask(here, "GET", "/v2/health/ready")[0] == 400
 
 
-def test_a_front_that_dies_or_hangs_is_started_again(tmp_path: Path) -> None:
-    with site(tmp_path, fake_slot(tmp_path / "slots"), link=LinkSettings(silent_s=3)) as here:
-        for number in (signal.SIGKILL, signal.SIGSTOP):
-            pid = here.pid()
-            here.link.ports["rest"] = 0
-            os.kill(pid, number)
-            here.wait_until(lambda: here.link.ports["rest"])
-            assert infer(here, body()) == (200, "")
-        assert here.in_loop(_figures(here))["seats"]["leased"] == 1
+def test_a_front_that_dies_is_started_again(tmp_path: Path) -> None:
+    with site(tmp_path, fake_slot(tmp_path / "slots")) as here:
+        assert infer(here, body()) == (200, "")
+        here.link.ports["rest"] = 0
+        os.kill(here.pid(), signal.SIGKILL)
+        here.wait_until(lambda: here.link.ports["rest"])
+        assert infer(here, body()) == (200, "")
+        here.wait_until(lambda: here.host.figures()[here.live[0]]["seats"]["leased"] == 1)
+        assert here.host.figures()[here.live[0]]["starts"] == 1, "the worker lived on"
+
+
+def test_a_front_that_is_silent_is_killed_and_started_again(tmp_path: Path) -> None:
+    mute = tmp_path / "python"
+    mute.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 60\n")
+    mute.chmod(0o755)
+
+    async def scenario() -> list[int]:
+        link, stop = OipLink(tmp_path, str(mute), {}, NoRepository(), LinkSettings(silent_s=0.2)), asyncio.Event()
+        running = asyncio.ensure_future(link.run(stop))
+        while len(pids()) < 2:  # noqa: ASYNC110  the file announces itself to nobody
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+        return pids()
+
+    def pids() -> list[int]:
+        written = tmp_path / "pids"
+        return [int(line) for line in written.read_text().split()] if written.exists() else []
+
+    started = asyncio.run(asyncio.wait_for(scenario(), WAIT_S))
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
+class NoRepository:
+    async def index(self) -> list[Any]:
+        return []
+
+    async def load(self, name: str, version: str) -> None:
+        raise AssertionError
+
+    async def unload(self, name: str, version: str) -> None:
+        raise AssertionError

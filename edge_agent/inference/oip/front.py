@@ -144,13 +144,17 @@ class Front:
                 call.fill, lambda answer: render(model, call.request.id, call.outputs(answer)), call.deadline_ns, call.priority
             )
         except BaseException:
-            counts.failed(time.monotonic_ns() - began_ns)
+            counts.failure(time.monotonic_ns() - began_ns)
             raise
-        counts.answered(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
+        counts.answer(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
         return rendered
 
     def _counts_of(self, model: Model) -> ModelCounts:
-        return self._counts.setdefault((model.name, model.version), ModelCounts())
+        key = model.name, model.version
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._counts[key] = ModelCounts()
+        return counts
 
 
 class _Call:

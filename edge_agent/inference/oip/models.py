@@ -71,6 +71,7 @@ class Models:
         self._arenas, self._line_limit, self._monotonic = arenas, line_limit, monotonic
         self._listed: tuple[Model, ...] = ()
         self._listed_s = float("-inf")
+        self._found: dict[tuple[str, str], Model] = {}  # what was asked for -> what it meant in this list
         self._asking: asyncio.Future[None] | None = None
         self._seats: dict[str, Seat] = {}
         self._ended: list[Seat] = []  # detached, with requests that are still to be answered or given up
@@ -78,17 +79,22 @@ class Models:
 
     async def all(self) -> tuple[Model, ...]:
         """Raises LocalFaultError SETUP_NOT_RUNNING."""
-        if self._monotonic() - self._listed_s > FRESH_S:
+        if not self._fresh():
             await self._ask()
         return self._listed
 
     async def find(self, name: str, version: str) -> Model:
         """What is not known is asked for once more before it is refused. Raises RejectedError ARENA_MODEL, and as `all`."""
+        known = self._found.get((name, version))
+        if known is not None and self._fresh():
+            return known
         try:
-            return find(await self.all(), name, version)
+            model = find(await self.all(), name, version)
         except RejectedError:
             self.forget()
-            return find(await self.all(), name, version)
+            model = find(await self.all(), name, version)
+        self._found[name, version] = model
+        return model
 
     async def seat(self, model: Model) -> Seat:
         """Raises as `Arenas.attach`."""
@@ -116,6 +122,9 @@ class Models:
 
     # -- inside
 
+    def _fresh(self) -> bool:
+        return self._monotonic() - self._listed_s <= FRESH_S
+
     async def _ask(self) -> None:
         """All who ask at once share one question."""
         if self._asking is None:
@@ -126,6 +135,7 @@ class Models:
         try:
             listed = await asyncio.to_thread(self._arenas.models)
             self._listed, self._listed_s = tuple(Model.of(one) for one in listed), self._monotonic()
+            self._found.clear()
             self._close_ended()
         finally:
             self._asking = None

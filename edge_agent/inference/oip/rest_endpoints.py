@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 from contracts.errors import error
 from edge_agent.inference.oip.front import Front
@@ -30,7 +31,7 @@ class Call(NamedTuple):
 
 
 def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
-    return Reply(status, json.dumps(value, separators=(",", ":")).encode(), JSON, tuple(headers))
+    return Reply(status, to_json(value), JSON, tuple(headers))
 
 
 async def _live(call: Call) -> Reply:

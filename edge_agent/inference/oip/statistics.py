@@ -7,18 +7,17 @@ worker's, compute_output is making the answer.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 QUEUE_EDGES_US = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 1_000_000)
-DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
 
 
 class Times(NamedTuple):
     """Of one answered request, in nanoseconds."""
 
-    total: int
+    success: int  # all of it
     queue: int
     compute_input: int
     compute_infer: int
@@ -26,64 +25,54 @@ class Times(NamedTuple):
 
 
 @dataclass
-class Count:
-    count: int = 0
-    ns: int = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.ns += ns
-
-
-@dataclass
 class ModelCounts:
     last_inference_ms: int = 0  # UTC
-    durations: dict[str, Count] = field(default_factory=lambda: {name: Count() for name in DURATIONS})
+    answered: int = 0
+    sums: list[int] = field(default_factory=lambda: [0] * len(Times._fields))  # nanoseconds of all that were answered
+    failed: int = 0
+    failed_ns: int = 0
     queue_buckets: list[int] = field(default_factory=lambda: [0] * (len(QUEUE_EDGES_US) + 1))
 
-    def answered(self, times: Times, utc_ms: int) -> None:
+    def answer(self, times: Times, utc_ms: int) -> None:
         self.last_inference_ms = utc_ms
-        durations = self.durations
-        durations["success"].add(times.total)
-        durations["queue"].add(times.queue)
-        durations["compute_input"].add(times.compute_input)
-        durations["compute_infer"].add(times.compute_infer)
-        durations["compute_output"].add(times.compute_output)
+        self.answered += 1
+        self.sums = [total + ns for total, ns in zip(self.sums, times)]
         self.queue_buckets[bisect_left(QUEUE_EDGES_US, times.queue / 1000)] += 1
 
-    def failed(self, total_ns: int) -> None:
-        self.durations["fail"].add(total_ns)
+    def failure(self, ns: int) -> None:
+        self.failed += 1
+        self.failed_ns += ns
+
+    def us(self, part: str) -> int:
+        return self.sums[Times._fields.index(part)] // 1000
 
     def message(self, name: str, version: str) -> dict[str, Any]:
         """As the statistics extension has it. One request is one execution: the front does not see batches."""
-        answered = self.durations["success"].count
+        parts = {part: {"count": self.answered, "ns": ns} for part, ns in zip(Times._fields, self.sums)}
+        nothing = {"count": 0, "ns": 0}
         return {
             "name": name,
             "version": version,
             "last_inference": self.last_inference_ms,
-            "inference_count": answered,
-            "execution_count": answered,
-            "inference_stats": {key: {"count": value.count, "ns": value.ns} for key, value in self.durations.items()},
+            "inference_count": self.answered,
+            "execution_count": self.answered,
+            "inference_stats": {**parts, "fail": {"count": self.failed, "ns": self.failed_ns}, "cache_hit": nothing, "cache_miss": nothing},
             "batch_stats": [],
         }
 
 
 Counts = Mapping[tuple[str, str], ModelCounts]  # (name, version) -> counts
 
-_COUNTERS = (
-    ("nv_inference_request_success", "Requests answered", lambda c: c.durations["success"].count),
-    ("nv_inference_request_failure", "Requests refused or failed", lambda c: c.durations["fail"].count),
-    ("nv_inference_count", "Inferences, one a request", lambda c: c.durations["success"].count),
-    ("nv_inference_request_duration_us", "Time of answered requests in the front and behind it", lambda c: _us(c, "success")),
-    ("nv_inference_queue_duration_us", "Time that answered requests waited for the worker", lambda c: _us(c, "queue")),
-    ("nv_inference_compute_input_duration_us", "Time of reading tensors", lambda c: _us(c, "compute_input")),
-    ("nv_inference_compute_infer_duration_us", "Time of the worker's computing", lambda c: _us(c, "compute_infer")),
-    ("nv_inference_compute_output_duration_us", "Time of making answers", lambda c: _us(c, "compute_output")),
+_COUNTERS: tuple[tuple[str, str, Callable[[ModelCounts], int]], ...] = (
+    ("nv_inference_request_success", "Requests answered", lambda c: c.answered),
+    ("nv_inference_request_failure", "Requests refused or failed", lambda c: c.failed),
+    ("nv_inference_count", "Inferences, one a request", lambda c: c.answered),
+    ("nv_inference_request_duration_us", "Time of answered requests in the front and behind it", lambda c: c.us("success")),
+    ("nv_inference_queue_duration_us", "Time that answered requests waited for the worker", lambda c: c.us("queue")),
+    ("nv_inference_compute_input_duration_us", "Time of reading tensors", lambda c: c.us("compute_input")),
+    ("nv_inference_compute_infer_duration_us", "Time of the worker's computing", lambda c: c.us("compute_infer")),
+    ("nv_inference_compute_output_duration_us", "Time of making answers", lambda c: c.us("compute_output")),
 )  # fmt: skip
-
-
-def _us(counts: ModelCounts, name: str) -> int:
-    return counts.durations[name].ns // 1000
 
 
 def exposition(counts: Counts, pending: Mapping[tuple[str, str], int]) -> str:
@@ -109,7 +98,7 @@ def _queue(counts: Counts) -> Iterator[str]:
         for edge, count in zip((*map(str, QUEUE_EDGES_US), "+Inf"), one.queue_buckets):
             below += count
             yield f'skerry_oip_queue_us_bucket{{{labels},le="{edge}"}} {below}'
-        yield f"skerry_oip_queue_us_sum{{{labels}}} {_us(one, 'queue')}"
+        yield f"skerry_oip_queue_us_sum{{{labels}}} {one.us('queue')}"
         yield f"skerry_oip_queue_us_count{{{labels}}} {below}"
 
 

@@ -1,0 +1,194 @@
+"""REST over the front in memory: bodies in pieces, callers that go, answers that must not be sent; and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+import pytest
+
+from contracts.errors import error
+from edge_agent.inference.oip.front import Front, Limits
+from edge_agent.inference.oip.models import Models
+from edge_agent.inference.oip.regions import Regions
+from edge_agent.inference.oip.rest import RestApp
+from edge_agent.inference.oip.statistics import ModelCounts, Times, exposition
+from tests.simulators.oip import SimArenas, listed
+
+BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}).encode()
+LIMITS = Limits(timeout_s=5, max_request_bytes=1000, body_s=0.1)
+
+
+class SimRepository:
+    async def index(self) -> list[Mapping[str, Any]]:
+        return [{"name": "tiny", "version": "1", "state": "READY", "reason": ""}, {"name": "old", "version": "1", "state": "UNAVAILABLE"}]
+
+    async def load(self, name: str, version: str) -> None:
+        raise error("OIP_NOT_ADMITTED", name)
+
+    async def unload(self, name: str, version: str) -> None:
+        raise error("OIP_IN_USE", name)
+
+
+class Caller:
+    """One listener, called as uvicorn calls it."""
+
+    def __init__(self, arenas: SimArenas | None = None, local: bool = True) -> None:
+        self.arenas = arenas or SimArenas(listed())
+        self.app = RestApp(Front(Models(self.arenas, 4), SimRepository(), Regions([]), LIMITS), local)
+
+    async def __call__(self, method: str, path: str, *messages: dict[str, Any], headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """`messages`: what comes, then nothing more. (status, JSON); (0, "") when nothing was answered."""
+        coming, sent = list(messages), []
+
+        async def receive() -> dict[str, Any]:
+            if not coming:
+                await asyncio.Event().wait()
+            return coming.pop(0)
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        await self.app({"type": "http", "method": method, "path": path, "headers": raw}, receive, send)
+        if not sent:
+            return 0, ""
+        text = sent[1]["body"]
+        return sent[0]["status"], json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
+
+
+def piece(data: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": data, "more_body": more}
+
+
+GONE = {"type": "http.disconnect"}
+INFER = ("POST", "/v2/models/tiny/infer")
+
+
+def run(call: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
+    return asyncio.run(asyncio.wait_for(call, 20))
+
+
+def test_a_body_may_come_in_pieces() -> None:
+    status, answer = run(Caller()(*INFER, piece(BODY[:9], True), piece(b"", True), piece(BODY[9:])))
+    assert (status, answer["outputs"][0]["data"]) == (200, [10, 0])
+
+
+@pytest.mark.parametrize(
+    "messages", [[piece(b"x" * 1001)], [piece(b"x" * 600, True), piece(b"x" * 600)], [piece(b"x" * 600, True), piece(b"x" * 600, True)]]
+)
+def test_a_body_may_not_be_longer_than_the_limit_however_it_comes(messages: list[dict[str, Any]]) -> None:
+    status, answer = run(Caller()(*INFER, *messages))
+    assert (status, answer["code"]) == (413, "OIP_TOO_LARGE")
+    status, answer = run(Caller()(*INFER, headers={"Content-Length": "1001"}))
+    assert (status, answer["code"]) == (413, "OIP_TOO_LARGE")
+
+
+def test_a_body_that_stays_away_is_given_up() -> None:
+    status, answer = run(Caller()(*INFER, piece(BODY[:9], True)))
+    assert (status, answer["code"]) == (408, "OIP_SLOW_BODY")
+
+
+def test_a_caller_that_goes_within_its_body_gets_nothing() -> None:
+    assert run(Caller()(*INFER, piece(BODY[:9], True), GONE)) == (0, "")
+
+
+def test_a_caller_that_goes_while_the_worker_computes_takes_its_request_along() -> None:
+    caller = Caller(SimArenas(listed(), at_once=False))
+    assert run(caller(*INFER, piece(BODY), GONE)) == (0, "")
+    (client,) = caller.arenas.clients["tiny-1"]
+    assert (client.cancelled, client.free) == ([1], 2)
+
+
+def test_an_answer_that_is_not_finite_is_not_sent() -> None:
+    async def scenario() -> tuple[int, Any]:
+        caller = Caller()
+        await caller(*INFER, piece(BODY))
+        caller.arenas.clients["tiny-1"][0].finite = False
+        return await caller(*INFER, piece(BODY))
+
+    status, answer = run(scenario())
+    assert (status, answer["code"]) == (500, "WORKER_NOT_FINITE")
+
+
+def test_a_version_that_was_swapped_is_asked_again_of_the_new_one() -> None:
+    async def scenario() -> tuple[int, Any]:
+        caller = Caller()
+        await caller(*INFER, piece(BODY))
+        caller.arenas.loaded = [listed(number=2)]
+        caller.arenas.clients["tiny-1"][0].hang_up()
+        return await caller(*INFER, piece(BODY))
+
+    status, answer = run(scenario())
+    assert (status, answer["model_version"]) == (200, "2")
+
+
+def test_what_an_agent_does_not_answer_is_unavailable() -> None:
+    class Silent(SimArenas):
+        def models(self) -> list[Mapping[str, Any]]:
+            raise error("SETUP_NOT_RUNNING", "skerry-agent")
+
+    status, answer = run(Caller(Silent())(*INFER, piece(BODY)))
+    assert (status, answer["code"]) == (503, "SETUP_NOT_RUNNING")
+    assert run(Caller(Silent())("GET", "/v2/health/ready"))[0] == 400
+    assert run(Caller(Silent())("GET", "/v2/health/live"))[0] == 200
+
+
+def test_the_repository_is_asked_and_configurations_are_not_taken() -> None:
+    assert len(run(Caller()("POST", "/v2/repository/index", piece(b"")))[1]) == 2
+    assert len(run(Caller()("POST", "/v2/repository/index", piece(b'{"ready": true}')))[1]) == 1
+    for parameters, code in (({}, "OIP_NOT_ADMITTED"), ({"config": "{}"}, "OIP_PARAMETER"), ({"file:1/model.onnx": ""}, "OIP_PARAMETER")):
+        body = piece(json.dumps({"parameters": parameters}).encode())
+        assert run(Caller()("POST", "/v2/repository/models/tiny/load", body))[1]["code"] == code
+    assert run(Caller()("POST", "/v2/repository/models/tiny/unload", piece(b"")))[0] == 409
+
+
+@pytest.mark.parametrize(("local", "code"), [(True, "OIP_REGION_UNKNOWN"), (False, "OIP_REGION_OWNER")])
+def test_shared_memory_is_for_the_socket(local: bool, code: str) -> None:
+    place = {"shared_memory_region": "r", "shared_memory_byte_size": 16}
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": place}]}).encode()
+    assert run(Caller(local=local)(*INFER, piece(body)))[1]["code"] == code
+
+
+def test_requests_are_counted_by_what_became_of_them() -> None:
+    async def scenario() -> tuple[int, Any]:
+        caller = Caller()
+        for body in (BODY, BODY, BODY.replace(b"FP32", b"FP64"), b"{"):
+            await caller(*INFER, piece(body))
+        return await caller("GET", "/v2/models/tiny/stats")
+
+    (stats,) = run(scenario())[1]["model_stats"]
+    assert stats["inference_count"] == 2
+    counts = {name: one["count"] for name, one in stats["inference_stats"].items()}
+    assert counts == {"success": 2, "fail": 2, "queue": 2, "compute_input": 2, "compute_infer": 2, "compute_output": 2} | {
+        "cache_hit": 0, "cache_miss": 0
+    }  # fmt: skip
+    assert stats["inference_stats"]["queue"]["ns"] == 10_000
+
+
+def test_the_exposition_is_prometheus_text() -> None:
+    counts = ModelCounts()
+    for queue_us in (3, 30, 3_000_000):
+        counts.answer(Times(4_000_000, queue_us * 1000, 1000, 2000, 3000), 7)
+    counts.failure(5)
+    lines = exposition({("m", "1"): counts}, {("m", "1"): 2}).splitlines()
+    for line in (
+        'nv_inference_request_success{model="m",version="1"} 3',
+        'nv_inference_request_failure{model="m",version="1"} 1',
+        'nv_inference_request_duration_us{model="m",version="1"} 12000',
+        'nv_inference_pending_request_count{model="m",version="1"} 2',
+        'skerry_oip_queue_us_bucket{model="m",version="1",le="10"} 1',
+        'skerry_oip_queue_us_bucket{model="m",version="1",le="50"} 2',
+        'skerry_oip_queue_us_bucket{model="m",version="1",le="1000000"} 2',
+        'skerry_oip_queue_us_bucket{model="m",version="1",le="+Inf"} 3',
+        'skerry_oip_queue_us_count{model="m",version="1"} 3',
+    ):
+        assert line in lines
+    described = [line.split(" ")[2] for line in lines if line.startswith("# TYPE")]
+    assert len(set(described)) == len(described) == len(counters())
+
+
+def counters() -> list[str]:
+    return [line for line in exposition({}, {}).splitlines() if line.startswith("# HELP")]
