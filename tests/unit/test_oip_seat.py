@@ -65,7 +65,7 @@ def test_the_line_is_bounded() -> None:
         seat = Seat(client, line_limit=1)
         first, second = ask(seat, 1), ask(seat, 2)
         await until(lambda: seat.pending == 2)
-        assert await code_of(ask(seat, 3)) == "ARENA_BUSY"
+        assert await code_of(ask(seat, 3, 0.1)) == "ARENA_BUSY"
         client.settle()
         await until(lambda: client.waiting == 1)
         client.settle()
