@@ -96,10 +96,16 @@ def test_a_caller_that_goes_within_its_body_gets_nothing() -> None:
 
 
 def test_a_caller_that_goes_while_the_worker_computes_takes_its_request_along() -> None:
-    caller = Caller(SimArenas(listed(), at_once=False))
-    assert run(caller(*INFER, piece(BODY), GONE)) == (0, "")
+    caller = Caller()
+
+    async def scenario() -> tuple[int, Any]:
+        await caller(*INFER, piece(BODY))  # what is known of the model, and its seat, are there
+        caller.arenas.clients["tiny-1"][0].at_once = False
+        return await caller(*INFER, piece(BODY), GONE)
+
+    assert run(scenario()) == (0, "")
     (client,) = caller.arenas.clients["tiny-1"]
-    assert (client.cancelled, client.free) == ([1], 2)
+    assert (client.cancelled, client.free) == ([2], 2)
 
 
 def test_an_answer_that_is_not_finite_is_not_sent() -> None:
