@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from program.config import Config
 
@@ -18,10 +18,19 @@ class _Table(BaseModel):
 
 
 class SourceConfig(_Table):
-    kind: Literal["folder"] = "folder"  # a folder of pictures, read in the order of their names, again and again
-    path: Path  # the folder
+    kind: Literal["folder", "video", "camera"] = "folder"  # pictures of a folder, or of a video file, again and again; or a camera's newest
+    path: Path | None = None  # of the folder or the file
+    url: str | None = None  # of the camera: rtsp://, http:// (MJPEG) or /dev/video0
+    silence_s: float = Field(default=5, gt=0)  # a camera that sends nothing for so long is connected to again
     fps: float = Field(default=20, gt=0, le=1000)  # frames per second
     deadline_frames: float = Field(default=2, gt=0, le=1000)  # a frame is given up this many frame times after it was due
+
+    @model_validator(mode="after")
+    def _has_its_place(self) -> SourceConfig:
+        wanted, other = ("url", self.path) if self.kind == "camera" else ("path", self.url)
+        if getattr(self, wanted) is None or other is not None:
+            raise ValueError(f"a source of kind {self.kind} has {wanted}, and no {'path' if wanted == 'url' else 'url'}")
+        return self
 
 
 class BudgetConfig(_Table):

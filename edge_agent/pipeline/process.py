@@ -205,6 +205,8 @@ class Process:
 
     def _take_source(self, values: Mapping[str, Any]) -> None:
         if self._source is None or values != self._source_values:
+            if self._source is not None:
+                self._source.close()
             self._source, self._source_values = open_source(values), values
         self._period_s = 1 / float(values.get("fps", 20))
         self._deadline_s = float(values.get("deadline_frames", 2)) * self._period_s

@@ -7,6 +7,7 @@ comes is answered. So opening one never fails, and never waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Protocol
 
 from edge_agent.pipeline.sources.folder import FolderSource
@@ -19,21 +20,43 @@ class Source(Protocol):
     def take(self, frame_no: int) -> Any:
         """uint8 (height, width) or (height, width, 3). Numbers rise, with holes where a frame came too late. Raises FrameError."""
 
+    def close(self) -> None: ...
 
-class _Unknown:
-    """A kind that only another version of the pipeline has."""
 
-    def __init__(self, kind: str) -> None:
-        self._why = f"unknown kind of source {kind}; known: {', '.join(KINDS)}"
+class _Nothing:
+    """In place of a source that this pipeline cannot have."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
 
     def take(self, frame_no: int) -> Any:
         raise FrameError(self._why)
 
+    def close(self) -> None:
+        return
 
-KINDS: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {"folder": FolderSource.of}
+
+def _video(values: Mapping[str, Any]) -> Source:
+    return _by_pyav("file", values)
+
+
+def _camera(values: Mapping[str, Any]) -> Source:
+    return _by_pyav("camera", values)
+
+
+def _by_pyav(make: str, values: Mapping[str, Any]) -> Source:
+    try:
+        video = import_module("edge_agent.pipeline.sources.video")
+    except ImportError as missing:
+        return _Nothing(f"video needs PyAV (pip install 'skerry[video]'): {missing}")
+    source: Source = getattr(video, make)(values)
+    return source
+
+
+KINDS: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {"folder": FolderSource.of, "video": _video, "camera": _camera}
 
 
 def open_source(values: Mapping[str, Any]) -> Source:
     """`values`: the table [source] of agent.toml (edge_agent/config.py)."""
     kind = str(values.get("kind"))
-    return KINDS[kind](values) if kind in KINDS else _Unknown(kind)
+    return KINDS[kind](values) if kind in KINDS else _Nothing(f"unknown kind of source {kind}; known: {', '.join(KINDS)}")

@@ -21,6 +21,9 @@ class FolderSource:
     def of(cls, values: Mapping[str, Any]) -> FolderSource:
         return cls(Path(values["path"]))
 
+    def close(self) -> None:
+        return
+
     def take(self, frame_no: int) -> Any:
         """A folder without pictures is looked at again for each frame; one that has some keeps those that it had at first."""
         self._paths = self._paths or sorted(self._folder.glob("*.png"))

@@ -1,0 +1,202 @@
+"""One suite for every kind of source: pictures of a form, never a wait, a reason for each frame that cannot be had."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from edge_agent.config import AgentConfig, SourceConfig
+from edge_agent.pipeline.sources import FrameError, Source, open_source
+from edge_agent.pipeline.sources.newest import Newest
+from program.config import load
+from tests.simulators.mjpeg_camera import SIZE, MjpegCamera
+
+DEADLINE_S = 15.0
+LEVELS = (20, 120, 220)
+
+
+def write_video(path: Path) -> None:
+    """Three grey pictures."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for level in LEVELS:
+            picture = np.full((SIZE[1], SIZE[0], 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegCamera]:
+    camera = MjpegCamera()
+    yield camera
+    camera.close()
+
+
+@pytest.fixture(params=["folder", "video", "camera"])
+def values(request: pytest.FixtureRequest, tmp_path: Path, camera: MjpegCamera) -> Mapping[str, Any]:
+    """What the agent hands to the pipeline for a source that works."""
+    if request.param == "folder":
+        Image.new("L", SIZE, 7).save(tmp_path / "a.png")
+        return SourceConfig(path=tmp_path).model_dump(mode="json")
+    if request.param == "video":
+        write_video(tmp_path / "belt.mp4")
+        return SourceConfig(kind="video", path=tmp_path / "belt.mp4").model_dump(mode="json")
+    return SourceConfig(kind="camera", url=camera.url, silence_s=0.5).model_dump(mode="json")
+
+
+@pytest.fixture
+def source(values: Mapping[str, Any]) -> Iterator[Source]:
+    opened = open_source(values)
+    yield opened
+    opened.close()
+
+
+def taken(source: Source) -> tuple[Any, str]:
+    """(frame, "") or (None, why)"""
+    try:
+        return source.take(0), ""
+    except FrameError as missing:
+        return None, str(missing)
+
+
+def until(source: Source, fits: Callable[[Any, str], bool]) -> tuple[Any, str]:
+    """The first answer that fits: it is asked as a pipeline would, every few milliseconds."""
+    end, pause = time.monotonic() + DEADLINE_S, threading.Event()
+    while not fits(*(answer := taken(source))):
+        assert time.monotonic() < end, answer
+        pause.wait(0.01)
+    return answer
+
+
+def first(source: Source) -> Any:
+    return until(source, lambda frame, _: frame is not None)[0]
+
+
+def why(source: Source, fits: Callable[[str], bool] = bool) -> str:
+    return until(source, lambda _, said: bool(said) and fits(said))[1]
+
+
+def test_pictures_come_in_the_form_that_processing_takes(source: Source) -> None:
+    for _ in range(5):
+        frame = first(source)
+        assert (frame.dtype, frame.shape[:2], frame.shape[2:] in ((), (3,))) == (np.uint8, (SIZE[1], SIZE[0]), True)
+
+
+def test_asking_never_waits(source: Source) -> None:
+    began = time.monotonic()
+    for _ in range(20):
+        taken(source)
+    assert time.monotonic() - began < 5.0  # a camera's own silence is 0.5 s, its connection 5 s
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "folder", "path": "/nowhere"},
+        {"kind": "video", "path": "/nowhere.mp4"},
+        {"kind": "camera", "url": "http://127.0.0.1:9/x", "silence_s": 1},
+        {"kind": "camera", "url": "/dev/video99", "silence_s": 1},
+    ],
+)
+def test_what_is_not_there_is_a_reason_and_not_the_end(values: Mapping[str, Any]) -> None:
+    source = open_source(values)
+    place = str(values.get("path") or values["url"])
+    assert why(source, lambda said: "no frame yet" not in said).startswith(place)
+    with pytest.raises(FrameError):
+        source.take(1)
+    source.close()
+
+
+def test_a_video_goes_round_and_a_broken_one_is_tried_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "belt.mp4"
+    path.write_bytes(b"no video at all")
+    source = open_source({"kind": "video", "path": str(path)})
+    with pytest.raises(FrameError, match=r"belt\.mp4"):
+        source.take(0)
+    write_video(path)
+    seen = [int(np.median(source.take(frame_no))) for frame_no in range(7)]
+    assert seen == pytest.approx([*LEVELS, *LEVELS, LEVELS[0]], abs=4)
+
+
+def test_a_camera_that_hangs_up_or_falls_silent_is_connected_to_again(camera: MjpegCamera) -> None:
+    source = open_source({"kind": "camera", "url": camera.url, "silence_s": 0.3})
+    first(source)
+    camera.hang_up.set()
+    until(source, lambda *_: camera.connections >= 2)
+    first(source)
+    camera.silent.set()
+    why(source, lambda said: "no new frame" not in said)
+    camera.silent.clear()
+    first(source)
+    assert camera.connections >= 3
+    source.close()
+
+
+def test_no_picture_of_a_camera_is_given_twice() -> None:
+    source = Newest("still", lambda: iter([np.zeros((2, 2), np.uint8)]))
+    assert first(source).shape == (2, 2)
+    assert why(source).startswith("still: ")
+    source.close()
+
+
+def test_the_reason_tells_no_password() -> None:
+    source = open_source({"kind": "camera", "url": "http://me:secret@127.0.0.1:9/x", "silence_s": 1})
+    assert "secret" not in why(source, lambda said: "no frame yet" not in said)
+    source.close()
+
+
+def test_without_pyav_a_video_is_a_reason() -> None:
+    program = """
+import sys
+sys.modules["av"] = None
+from edge_agent.pipeline.sources import FrameError, open_source
+try:
+    open_source({"kind": "video", "path": "/x.mp4"}).take(0)
+except FrameError as missing:
+    print(missing)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("video needs PyAV")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_nobody_foresaw_ends_the_pipeline() -> None:
+    def broken() -> Iterator[Any]:
+        raise ZeroDivisionError
+
+    source = Newest("broken", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        until(source, lambda *_: False)
+
+
+@pytest.mark.parametrize(
+    "table", [{}, {"kind": "camera"}, {"kind": "camera", "path": "/x"}, {"kind": "camera", "url": "u", "path": "/x"},
+              {"kind": "video", "url": "u"}, {"path": "/x", "url": "u"}, {"kind": "abacus", "path": "/x"}],
+)  # fmt: skip
+def test_a_table_that_fits_no_kind_is_refused(table: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SourceConfig.model_validate(table)
+
+
+def test_the_tables_of_the_page_are_taken(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/choose-a-source.md").read_text()
+    kinds = []
+    for number, block in enumerate(re.findall(r"```toml\n(.*?)```", page, re.S)):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block)
+        source = load(AgentConfig, path, {}).source
+        kinds.append(source.kind if source else "")
+    assert kinds == ["folder", "video", "camera"]
