@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from contracts.errors import error
 from control_plane.build.source import F32
 
 Form = Literal["qdq_cpu", "qdq_trt"]
@@ -32,7 +33,14 @@ SETTINGS: dict[Form, dict[str, Any]] = {
 
 
 def quantize(model: bytes, input_name: str, calibration: F32, form: Form) -> bytes:
-    """The quantized model's bytes. `calibration`: (n, *input shape), each sample is one run."""
+    """The quantized model's bytes. `calibration`: (n, *input shape), each sample is one run. Raises RejectedError BUILD_SOURCE."""
+    try:
+        return _quantized(model, input_name, calibration, form)
+    except Exception as broken:  # two libraries read a stranger's graph and raise whatever they meet there; the job must not come again
+        raise error("BUILD_SOURCE", "model", f"cannot be quantized: {broken!r}"[:300]) from broken
+
+
+def _quantized(model: bytes, input_name: str, calibration: F32, form: Form) -> bytes:
     with tempfile.TemporaryDirectory(prefix="skerry-build-") as folder:
         source, prepared, target = (Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
         source.write_bytes(model)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_agent.inference.worker import backends
-from edge_agent.inference.worker.backends import fake
+from edge_agent.inference.worker.backends import BackendError, fake
 from edge_agent.inference.worker.selftest import self_test
 from edge_agent.inference.worker.slot import Slot, open_slot
 from edge_agent.inference.worker.start_error import StartError
@@ -30,6 +30,12 @@ OUTSIDE_MODEL = base64.b64decode(
     "Eg4KDAgBEggKAggBCgIIAkIECgAQEQ=="
 )
 OUTSIDE_WEIGHTS = np.array([[1, 0], [0, 1]] * 3, np.float32).tobytes()
+# One, divided by each input as an integer, and then the matrix: what is 0 is refused while it runs.
+DIVIDING_MODEL = base64.b64decode(
+    "CAg63AEKFwoBeBIBbiIEQ2FzdCoJCgJ0bxgHoAECChAKA29uZQoBbhIBZCIDRGl2ChcKAWQSAWYiBENhc3QqCQoCdG8YAaABAgoUCgFmCgRmb2xkEgF5IgZNYXRN"
+    "dWwSAWcqPggGCAIQAUIEZm9sZEowAACAPwAAAAAAAAAAAACAPwAAgD8AAAAAAAAAAAAAgD8AAIA/AAAAAAAAAAAAAIA/KhMIARAHQgNvbmVKCAEAAAAAAAAAWhMK"
+    "AXgSDgoMCAESCAoCCAEKAggGYhMKAXkSDgoMCAESCAoCCAEKAggCQgQKABAR"
+)
 FAKE_MODEL = json.dumps({"faults": []}).encode()
 MODELS = {"onnxruntime": ("model.onnx", ONNX_MODEL), "fake": ("model.json", FAKE_MODEL)}
 INPUTS = np.arange(18, dtype=np.float32).reshape(3, 6)
@@ -155,6 +161,35 @@ def test_a_model_that_reads_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="outside the file") as refused:
         backends.load(write_slot(tmp_path, "onnxruntime", OUTSIDE_MODEL))
     assert refused.value.code == "WORKER_MODEL"
+
+
+def test_an_input_that_the_model_cannot_compute_is_refused_and_the_next_one_is_answered(tmp_path: Path) -> None:
+    input_, output = np.zeros((1, 6), np.float32), np.zeros((1, 2), np.float32)
+    compute = backends.load(write_slot(tmp_path, "onnxruntime", DIVIDING_MODEL)).bind(input_, output)
+    with pytest.raises(BackendError, match="division by zero"):
+        compute()
+    input_[...] = 1
+    compute()
+    assert output.tolist() == [[3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "spec"),
+    [
+        ("input", {"name": "x", "dtype": "f32", "shape": [1, 3]}),
+        ("input", {"name": "x", "dtype": "i32", "shape": [1, 6]}),
+        ("output", {"name": "y", "dtype": "f32", "shape": [1, 1000]}),
+        ("output", {"name": "y", "dtype": "f16", "shape": [1, 2]}),
+    ],
+)
+def test_other_shapes_or_types_than_the_manifest_are_refused(tmp_path: Path, tensor: str, spec: Any) -> None:
+    changes: dict[str, Any] = {tensor: spec}
+    slot = write_slot(tmp_path, "onnxruntime", **changes)
+    for name, values in (("input", slot.input), ("output", slot.output)):
+        np.save(str(tmp_path / f"golden_{name}.npy"), np.zeros((3, *values.shape[1:]), values.dtype))
+    with pytest.raises(StartError) as refused:
+        self_test(slot, backends.load(slot))
+    assert refused.value.code == "BUNDLE_SELF_TEST"
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"variants": []}', "[]", "7", "null", '{"variants": 3}'])

@@ -41,6 +41,14 @@ def test_what_we_quantize_passes_our_linter_and_answers_like_fp32(quantized: dic
     assert same.mean() >= 0.9
 
 
+def test_a_graph_that_cannot_be_quantized_has_a_code() -> None:
+    model = onnx.load_model_from_string(small_model())
+    model.graph.initializer[0].dims[:] = [36]  # of a convolution, flat
+    with pytest.raises(RejectedError, match="cannot be quantized") as refused:
+        quantize(bytes(model.SerializeToString()), "x", CALIBRATION, "qdq_cpu")
+    assert refused.value.code == "BUILD_SOURCE"
+
+
 def test_the_trt_form_is_evaluated_by_what_its_nodes_say(quantized: dict[Form, bytes]) -> None:
     shown = quantizer.for_evaluation(quantized["qdq_trt"], "qdq_trt")
     operators = {node.op_type for node in onnx.load_model_from_string(shown).graph.node}

@@ -25,8 +25,11 @@ def version() -> str:
 
 
 def _refusals() -> tuple[type[BaseException], ...]:
-    """onnxruntime's exceptions have no common base of their own; each of these means: not this model, or not this input."""
-    return tuple(getattr(onnxruntime_pybind11_state, name) for name in _REFUSALS)
+    """onnxruntime's exceptions have no common base of their own; each of these means: not this model, or not this input.
+
+    A run with bound memory raises RuntimeError for all of them: a shape, an index out of range, a division by zero, no memory.
+    """
+    return RuntimeError, *(getattr(onnxruntime_pybind11_state, name) for name in _REFUSALS)
 
 
 def load(member: str, input_: Tensor, output: Tensor) -> _Session:
@@ -69,10 +72,13 @@ class _Session:
         self._session, self._input, self._output = session, input_, output
 
     def bind(self, input_: Array, output: Array) -> Callable[[], None]:
-        binding = self._session.io_binding()
-        binding.bind_input(self._input.name, "cpu", 0, input_.dtype.type, input_.shape, input_.ctypes.data)
-        binding.bind_output(self._output.name, "cpu", 0, output.dtype.type, output.shape, output.ctypes.data)
-        run, refusals = self._session.run_with_iobinding, _refusals()
+        binding, refusals = self._session.io_binding(), _refusals()
+        try:
+            binding.bind_input(self._input.name, "cpu", 0, input_.dtype.type, input_.shape, input_.ctypes.data)
+            binding.bind_output(self._output.name, "cpu", 0, output.dtype.type, output.shape, output.ctypes.data)
+        except refusals as refused:
+            raise StartError("WORKER_MODEL", f"the model's tensors are not the manifest's: {refused}") from refused
+        run = self._session.run_with_iobinding
 
         def compute(_: Any = (input_, output)) -> None:  # kept with the function: the binding knows only their addresses
             try:
