@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from contracts.states import State
 from edge_agent.inference.circuit import DEATHS_TO_OPEN
+from edge_agent.inference.client import Client
 from firmware_profiles.detect import detect
 from tests.simulators.agent_process import AgentProcess, assign, real_bundle
 from tests.simulators.bundle_bytes import BundleBytes
@@ -55,17 +57,29 @@ def version_that_answers(port: int) -> str:
 GOOD = [(state, "") for state in ("OFFERED", "DOWNLOADING", "STAGED", "BUILDING_ENGINE", "ACTIVATING", "PROBATION", "CONFIRMED")]
 
 
+def client_of(agent: AgentProcess, digest: str) -> Client:
+    """A program beside the pipeline, which asks what is live."""
+    client = Client.attach(str(agent.run_dir / "arena.sock"))
+    assert client.route["digest"] == digest
+    assert client.infer(np.zeros(client.input_shape, client.input_dtype), 20.0).finite
+    return client
+
+
 def test_an_agent_installs_updates_survives_and_stops(agent: AgentProcess, cloud: Cloud) -> None:
     first, second = real_bundle(cloud, 1), real_bundle(cloud, 2, seed=4)
     agent.start()
     assign(cloud, first, 1)
     agent.wait_for(lambda status: status["state"] == "CONFIRMED" and status["reports_waiting"] == 0)
     assert transitions(cloud, 1) == GOOD
+    beside = client_of(agent, first.digest)
     assign(cloud, second, 2)
     status = agent.wait_for(lambda status: status["confirmed_digest"] == second.digest and status["reports_waiting"] == 0)
     assert transitions(cloud, 2) == GOOD
     assert set(status["pids"]["workers"]) == {second.digest}
     assert version_that_answers(status["oip"]["rest"]) == "2"
+    assert beside.detached
+    beside.close()
+    client_of(agent, second.digest).close()
 
     before = agent.wait_for(lambda status: status["pipeline"]["accepted_rows"] > 20)
     agent.kill()
