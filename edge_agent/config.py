@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -18,16 +19,18 @@ class _Table(BaseModel):
 
 
 class SourceConfig(_Table):
-    kind: Literal["folder", "video", "camera"] = "folder"  # pictures of a folder, or of a video file, again and again; or a camera's newest
+    kind: Literal["folder", "video", "camera", "topic"] = "folder"  # the first two again and again; of the others the newest picture
     path: Path | None = None  # of the folder or the file
-    url: str | None = None  # of the camera: rtsp://, http:// (MJPEG) or /dev/video0
-    silence_s: float = Field(default=5, gt=0)  # a camera that sends nothing for so long is connected to again
+    url: str | None = None  # of the camera: rtsp://, http:// (MJPEG) or /dev/video0; of the topic: mqtt://host/topic, mqtts://host/topic
+    silence_s: float = Field(default=5, gt=0)  # a camera or topic that sends nothing for so long is connected to again
     fps: float = Field(default=20, gt=0, le=1000)  # frames per second
     deadline_frames: float = Field(default=2, gt=0, le=1000)  # a frame is given up this many frame times after it was due
 
     @model_validator(mode="after")
     def _has_its_place(self) -> SourceConfig:
-        wanted, other = ("url", self.path) if self.kind == "camera" else ("path", self.url)
+        wanted, other = ("url", self.path) if self.kind in ("camera", "topic") else ("path", self.url)
+        if self.kind == "topic" and not re.fullmatch(r"mqtts?://[^/@]+/.+", self.url or ""):
+            raise ValueError("a topic's url is mqtt://host[:port]/topic or mqtts://host[:port]/topic")
         if getattr(self, wanted) is None or other is not None:
             raise ValueError(f"a source of kind {self.kind} has {wanted}, and no {'path' if wanted == 'url' else 'url'}")
         return self

@@ -171,7 +171,7 @@ def test_the_folder_goes_round_and_tells_broken_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"kind": "abacus"}, "unknown kind of source abacus; known: folder, video, camera"),
+        ({"kind": "abacus"}, "unknown kind of source abacus; known: folder, video, camera, topic"),
         ({}, "unknown kind of source None"),
         ({"kind": "folder", "path": "/nonexistent"}, "/nonexistent holds no"),
     ],

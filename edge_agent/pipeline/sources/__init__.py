@@ -36,24 +36,27 @@ class _Nothing:
         return
 
 
-def _video(values: Mapping[str, Any]) -> Source:
-    return _by_pyav("file", values)
+def _of(module: str, make: str) -> Callable[[Mapping[str, Any]], Source]:
+    """Imported when one is wanted: PyAV and paho weigh 20 MB and 4 MB, and a device need not have the first."""
+
+    def opened(values: Mapping[str, Any]) -> Source:
+        try:
+            source: Source = getattr(import_module(f"{__name__}.{module}"), make)(values)
+        except ImportError as missing:
+            return _Nothing(
+                f"{values['kind']} needs a package that is not installed (video, camera: pip install 'skerry[video]'): {missing}"
+            )
+        return source
+
+    return opened
 
 
-def _camera(values: Mapping[str, Any]) -> Source:
-    return _by_pyav("camera", values)
-
-
-def _by_pyav(make: str, values: Mapping[str, Any]) -> Source:
-    try:
-        video = import_module("edge_agent.pipeline.sources.video")
-    except ImportError as missing:
-        return _Nothing(f"video needs PyAV (pip install 'skerry[video]'): {missing}")
-    source: Source = getattr(video, make)(values)
-    return source
-
-
-KINDS: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {"folder": FolderSource.of, "video": _video, "camera": _camera}
+KINDS: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {
+    "folder": FolderSource.of,
+    "video": _of("video", "file"),
+    "camera": _of("video", "camera"),
+    "topic": _of("topic", "topic"),
+}
 
 
 def open_source(values: Mapping[str, Any]) -> Source:

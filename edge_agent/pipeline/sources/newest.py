@@ -17,8 +17,11 @@ Array = Any
 
 
 class Newest:
-    def __init__(self, name: str, connect: Callable[[], Iterator[Array]]) -> None:
-        """`connect` may wait; what it gives may end, or raise FrameError. Then it is called again, later each time until a frame comes."""
+    def __init__(self, name: str, connect: Callable[[], Iterator[Array | FrameError]]) -> None:
+        """`connect` may wait; what it gives may end, or raise FrameError. Then it is called again, later each time until a frame comes.
+
+        A FrameError that is given, not raised, is the reason for one frame that came and cannot be used.
+        """
         self._name, self._connect = name, connect
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._frame: Array | None = None
@@ -50,9 +53,12 @@ class Newest:
                 self._why = str(missing)
             self._stopped.wait(backoff_s(self._failures))
 
-    def _keep(self, frames: Iterator[Array]) -> None:
+    def _keep(self, frames: Iterator[Array | FrameError]) -> None:
         for frame in frames:
             if self._stopped.is_set():
                 return
             with self._lock:
-                self._frame, self._why, self._failures = frame, "no new frame", 0
+                if isinstance(frame, FrameError):
+                    self._why = str(frame)
+                else:
+                    self._frame, self._why, self._failures = frame, "no new frame", 0

@@ -1,0 +1,70 @@
+"""Pictures that another program publishes on an MQTT topic: JPEG or PNG, one a message. A connection of its own, mostly to a broker on the
+same gateway; the agent's uplink and its certificate have nothing to do with it.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edge_agent.pipeline.sources.frame_error import FrameError
+from edge_agent.pipeline.sources.newest import Newest
+from sync import mqtt
+
+Array = Any
+KEPT = 4  # pictures that came while one was decoded; older ones are let go
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+def topic(values: Mapping[str, Any]) -> Newest:
+    """`url`: mqtt://host[:port]/topic, or mqtts:// with the system's authorities; connected to again after `silence_s` without a picture."""
+    url, silence_s = urlsplit(str(values["url"])), float(values["silence_s"])
+    return Newest(f"{url.scheme}://{url.hostname}{url.path}", lambda: _pictures(url, silence_s))
+
+
+def _pictures(url: Any, silence_s: float) -> Iterator[Array | FrameError]:
+    arrived, came = deque[mqtt.Event](maxlen=KEPT), threading.Event()
+
+    def sink(event: mqtt.Event) -> None:
+        arrived.append(event)
+        came.set()
+
+    link = mqtt.dial(_settings(url), 1, sink)
+    try:
+        while came.wait(silence_s):
+            came.clear()
+            while arrived:
+                yield from _picture(arrived.popleft())
+        raise FrameError(f"no picture for {silence_s:g} s")
+    finally:
+        link.drop()
+
+
+def _settings(url: Any) -> mqtt.Settings:
+    tls = ssl.create_default_context() if url.scheme == "mqtts" else None
+    port = url.port or PORTS[url.scheme]
+    return mqtt.Settings(url.hostname, port, f"skerry-frames-{secrets.token_hex(4)}", (url.path.lstrip("/"),), tls)
+
+
+def _picture(event: mqtt.Event) -> Iterator[Array | FrameError]:
+    if isinstance(event, mqtt.Lost):
+        raise FrameError(event.detail)
+    if isinstance(event, mqtt.Message):
+        yield _decoded(event.payload)
+
+
+def _decoded(payload: bytes) -> Array | FrameError:
+    try:
+        with Image.open(io.BytesIO(payload)) as picture:
+            return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return FrameError(f"a message of {len(payload)} bytes is no picture")
