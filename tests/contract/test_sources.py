@@ -126,9 +126,8 @@ def test_asking_never_waits(source: Source) -> None:
 def test_what_is_not_there_is_a_reason_and_not_the_end(values: Mapping[str, Any]) -> None:
     source = open_source(values)
     place = str(values.get("path") or values["url"])
-    assert why(source, lambda said: "no frame yet" not in said).startswith(
-        place.replace(":9/", "/") if values["kind"] == "topic" else place
-    )
+    said_of = place.replace(":9/", "/") if values["kind"] == "topic" else place
+    assert why(source, lambda said: "no frame yet" not in said).startswith(said_of)
     with pytest.raises(FrameError):
         source.take(1)
     source.close()

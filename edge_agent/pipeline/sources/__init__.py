@@ -43,9 +43,7 @@ def _of(module: str, make: str) -> Callable[[Mapping[str, Any]], Source]:
         try:
             source: Source = getattr(import_module(f"{__name__}.{module}"), make)(values)
         except ImportError as missing:
-            return _Nothing(
-                f"{values['kind']} needs a package that is not installed (video, camera: pip install 'skerry[video]'): {missing}"
-            )
+            return _Nothing(f"{values['kind']} needs a package that is not installed (pip install 'skerry[video]'): {missing}")
         return source
 
     return opened

@@ -26,7 +26,7 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 def topic(values: Mapping[str, Any]) -> Newest:
-    """`url`: mqtt://host[:port]/topic, or mqtts:// with the system's authorities; connected to again after `silence_s` without a picture."""
+    """`url`: mqtt://host[:port]/topic, or mqtts:// with the system's authorities; dialled again after `silence_s` without a picture."""
     url, silence_s = urlsplit(str(values["url"])), float(values["silence_s"])
     return Newest(f"{url.scheme}://{url.hostname}{url.path}", lambda: _pictures(url, silence_s))
 
