@@ -37,12 +37,13 @@ class SlotRepository:
         ]
 
     async def load(self, name: str, version: str) -> None:
-        """Twice is once. Raises RejectedError OIP_NOT_ADMITTED, what bars it, and what loading raises."""
+        """Twice is once. Raises RejectedError OIP_NOT_ADMITTED, LocalFaultError WORKER_MEMORY, what bars it, and what loading raises."""
         digest, manifest = max(await self._meant(name, version), key=lambda one: one[1].number)
         if digest in self._workers.loaded():
             return
         self._check_unheld(digest)
         await asyncio.to_thread(self._check, digest)
+        self._workers.check_room(digest, manifest)
         await self._workers.load(digest, self._slots.path(digest), manifest)
 
     async def unload(self, name: str, version: str) -> None:

@@ -81,6 +81,13 @@ def test_nothing_else_is_loaded() -> None:
     assert here.workers.loads == []
 
 
+def test_a_model_without_room_is_not_loaded() -> None:
+    here = Here()
+    here.workers.too_large.add(OLD)
+    assert refused(here.repository.load(NAME, "1")) == "WORKER_MEMORY"
+    assert here.workers.loads == []
+
+
 def test_an_altered_slot_is_not_loaded() -> None:
     here = Here()
     here.slots.verify = lambda digest: here.slots.damaged.add(digest) or here.slots.manifest(digest)  # type: ignore[method-assign, func-returns-value]
