@@ -147,6 +147,18 @@ def test_a_body_that_does_not_come_is_not_waited_for(here: Site) -> None:
         assert b" 408 " in connection.recv(4096)
 
 
+def test_a_connection_whose_request_never_begins_is_closed(here: Site) -> None:
+    host, port = here.rest.split(":")
+    connections = [socket.create_connection((host, int(port)), WAIT_S) for _ in range(3)]
+    connections[1].sendall(b"GET /v2 HTTP/1.1\r\nHost")
+    connections[2].sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connections[2].recv(4096).startswith(b"HTTP/1.1 200 ")
+    connections[2].sendall(b"GET")
+    for connection in connections:
+        assert connection.recv(4096) == b""
+        connection.close()
+
+
 def failures(here: Site) -> int:
     _, answer = ask(here, "GET", "/v2/models/tiny/stats")
     return int(answer["model_stats"][0]["inference_stats"]["fail"]["count"])

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contracts.errors import error
 from edge_agent.inference.oip.front import Front, Limits
@@ -67,6 +68,42 @@ async def serving(front: Front, settings: Settings) -> AsyncIterator[Ports]:
 # -- REST
 
 
+class _Protocol(HttpToolsProtocol):
+    """Closes a connection whose request does not begin and has no whole head in time: half-open ones would use up all that there are."""
+
+    head_s: float  # set by _with_head_limit
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        if self._late is None and self.cycle is not None and self.cycle.response_complete:
+            self._begin()
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._end()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
+
+    def _begin(self) -> None:
+        self._late = self.loop.call_later(self.head_s, self.transport.close)
+
+    def _end(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+def _with_head_limit(seconds: float) -> type[_Protocol]:
+    return type("Protocol", (_Protocol,), {"head_s": seconds})
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -79,7 +116,8 @@ async def _rest(front: Front, settings: Settings) -> AsyncIterator[int]:
     bound = [(_unix(Path(settings.run_dir) / REST_SOCKET), True)]
     if settings.rest_port is not None:
         bound.append((_tcp("oip.rest_port", settings.rest_port), False))
-    servers = [_Server(_configuration(RestApp(front, local))) for _, local in bound]
+    protocol = _with_head_limit(settings.limits.body_s)
+    servers = [_Server(_configuration(RestApp(front, local), protocol)) for _, local in bound]
     tasks = [asyncio.ensure_future(server.serve([one])) for server, (one, _) in zip(servers, bound)]
     while not all(server.started for server in servers):
         for task in tasks:
@@ -94,9 +132,9 @@ async def _rest(front: Front, settings: Settings) -> AsyncIterator[int]:
         await asyncio.gather(*tasks)
 
 
-def _configuration(app: RestApp) -> uvicorn.Config:
+def _configuration(app: RestApp, protocol: type[_Protocol]) -> uvicorn.Config:
     configuration = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None, log_level="warning",
+        app, http=protocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None, log_level="warning",
         access_log=False, server_header=False, date_header=False, proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
