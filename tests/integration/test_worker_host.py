@@ -188,6 +188,12 @@ def test_not_finite_and_refused_inputs_leave_the_worker_alive(tmp_path: Path) ->
         ([], {"limits": {"memory_bytes": 1 << 20, "latency_p95_us": 100_000}}, "BUNDLE_LIMITS"),
         ([{"do": "segv", "at": "load"}], {}, "BUNDLE_SELF_TEST"),
         ([{"do": "hang", "at": "load"}], {}, "WORKER_START"),
+        (
+            [{"do": "grow", "at": "load", "bytes": 1 << 27}],
+            {"limits": {"memory_bytes": 1 << 27, "latency_p95_us": 100_000}},
+            "BUNDLE_LIMITS",
+        ),
+        ([{"do": "grow", "bytes": 1 << 60}], {}, "BUNDLE_LIMITS"),
     ],
 )
 def test_a_bundle_that_breaks_its_promises_is_refused_and_nothing_is_left(tmp_path: Path, faults: Any, changes: Any, code: str) -> None:

@@ -43,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _evaluate(options) if options.evaluate else _serve(options)
     except StartError as failed:
-        _report(options.control_fd, {"event": "failed", "code": failed.code, "detail": failed.detail, "figures": failed.figures})
-        return EXIT_FAILED
+        return _failed(options, failed)
+    except MemoryError as full:
+        return _failed(options, StartError("BUNDLE_LIMITS", f"more memory than there is: {full}"))
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -82,6 +83,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     np.save(target, runner.run(inputs), allow_pickle=False)
     _report(options.control_fd, {"event": "evaluated", "figures": {**runner.figures(), **_origin(slot.backend), "samples": len(inputs)}})
     return EXIT_OK
+
+
+def _failed(options: argparse.Namespace, failed: StartError) -> int:
+    _report(options.control_fd, {"event": "failed", "code": failed.code, "detail": failed.detail, "figures": failed.figures})
+    return EXIT_FAILED
 
 
 def _origin(backend: str) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A deterministic backend whose faults come on demand. Used only where a manifest's variant says `fake`.
 
 The member is JSON:
-    {"faults": [{"do": hang | segv | slow | wrong | nan | sticky | refuse, "at": load | run, "after": n, "value": v, "us": t}]}
+    {"faults": [{"do": hang | segv | slow | wrong | nan | sticky | refuse | grow, "at": load | run, "after": n, "value": v, "us": t}]}
 A fault of `run` acts on each call once `after` calls have passed (default 0), and, when `value` is given, only if the input's first
-element equals it. `slow` takes `us` microseconds more.
+element equals it. `slow` takes `us` microseconds more, `grow` takes `bytes` of memory and keeps them.
 """
 
 from __future__ import annotations
@@ -99,4 +99,11 @@ def _refuse(fault: dict[str, Any], output: Array) -> None:
     raise BackendError("as asked")
 
 
-_ACTS = {"hang": _hang, "segv": _segv, "slow": _slow, "wrong": _wrong, "nan": _nan, "sticky": _sticky, "refuse": _refuse}
+def _grow(fault: dict[str, Any], output: Array) -> None:
+    _grown.append(np.ones(fault["bytes"], np.uint8))
+
+
+_grown: list[Array] = []
+_ACTS = {
+    "hang": _hang, "segv": _segv, "slow": _slow, "wrong": _wrong, "nan": _nan, "sticky": _sticky, "refuse": _refuse, "grow": _grow,
+}  # fmt: skip
