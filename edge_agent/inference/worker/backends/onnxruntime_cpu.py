@@ -27,7 +27,7 @@ def version() -> str:
 def _refusals() -> tuple[type[BaseException], ...]:
     """onnxruntime's exceptions have no common base of their own; each of these means: not this model, or not this input.
 
-    A run with bound memory raises RuntimeError for all of them: a shape, an index out of range, a division by zero, no memory.
+    A run with bound memory raises RuntimeError for all of them: a shape, an index out of range, no memory.
     """
     return RuntimeError, *(getattr(onnxruntime_pybind11_state, name) for name in _REFUSALS)
 
