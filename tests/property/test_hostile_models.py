@@ -18,7 +18,7 @@ from edge_agent.inference.worker import backends
 from edge_agent.inference.worker.selftest import self_test
 from edge_agent.inference.worker.start_error import StartError
 from edge_agent.inference.worker_report import CODES_OF_A_WORKER
-from tests.contract.test_backends import DIVIDING_MODEL, ONNX_MODEL, write_slot
+from tests.contract.test_backends import LOOK_UP_MODEL, ONNX_MODEL, write_slot
 from tests.simulators.small_line import small_model
 
 LONGEST_S = 30
@@ -82,7 +82,7 @@ def of_the_builder(model: bytes) -> str:
     return "read"
 
 
-@given(model=hurt((ONNX_MODEL, DIVIDING_MODEL)))
+@given(model=hurt((ONNX_MODEL, LOOK_UP_MODEL)))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_worker_serves_what_it_read_or_says_why_not(tmp_path: Path, model: bytes) -> None:
     assert outcome(lambda: of_the_worker(tmp_path, model)) in {"serves", *CODES_OF_A_WORKER}
