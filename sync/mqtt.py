@@ -164,6 +164,8 @@ class PahoLink:
     def close(self) -> None:
         self._client.disconnect()
         self._thread.join(CONNECT_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._client._reset_sockets()  # left to itself paho closes what wakes its loop when it is collected, in no order
 
     def drop(self) -> None:
         sock = self._client.socket()

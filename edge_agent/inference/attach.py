@@ -11,6 +11,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,10 @@ class AttachSocket:
                 continue
             talk = loop.create_task(self._talk(connection), name="arena client")
             self._talks.add(talk)
-            talk.add_done_callback(self._ended)
+            talk.add_done_callback(partial(self._ended, connection))
 
-    def _ended(self, talk: asyncio.Task[None]) -> None:
+    def _ended(self, connection: socket.socket, talk: asyncio.Task[None]) -> None:
+        connection.close()  # a talk that was cancelled before its first step did not
         self._talks.discard(talk)
         if not talk.cancelled():
             failure = talk.exception()

@@ -94,6 +94,7 @@ class Mailbox:
     def _lost(self, lost: mqtt.Lost) -> None:
         say = self._log.alarm if lost.reason in (mqtt.SESSION_TAKEN_OVER, mqtt.NOT_AUTHORIZED) else self._log
         say("connection_lost", reason=lost.reason, detail=lost.detail)
+        self.close()
         self._link, self.connected = None, False
         if self._clock.mono() - self._since >= STABLE_S:  # two processes with one certificate evict each other, at once and for ever
             self._failures = 0

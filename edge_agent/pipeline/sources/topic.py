@@ -47,6 +47,7 @@ def _pictures(url: Any, silence_s: float) -> Iterator[Array | FrameError]:
         raise FrameError(f"no picture for {silence_s:g} s")
     finally:
         link.drop()
+        link.close()
 
 
 def _settings(url: Any) -> mqtt.Settings:
