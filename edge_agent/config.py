@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,11 +30,19 @@ class SourceConfig(_Table):
     @model_validator(mode="after")
     def _has_its_place(self) -> SourceConfig:
         wanted, other = ("url", self.path) if self.kind in ("camera", "topic") else ("path", self.url)
-        if self.kind == "topic" and not re.fullmatch(r"mqtts?://[^/@]+/.+", self.url or ""):
-            raise ValueError("a topic's url is mqtt://host[:port]/topic or mqtts://host[:port]/topic")
+        if self.kind == "topic" and not _is_topic(self.url or ""):
+            raise ValueError("a topic's url is mqtt://host[:port]/topic or mqtts://host[:port]/topic, without # and ?")
         if getattr(self, wanted) is None or other is not None:
             raise ValueError(f"a source of kind {self.kind} has {wanted}, and no {'path' if wanted == 'url' else 'url'}")
         return self
+
+
+def _is_topic(url: str) -> bool:
+    try:
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+    except ValueError:
+        return False
+    return bool(host) and port != 0 and re.fullmatch(r"mqtts?://[^/@?#\s]+/[^?#\0]+", url) is not None
 
 
 class BudgetConfig(_Table):

@@ -34,7 +34,7 @@ NO_CONNECTION = -1  # ours: the TCP or TLS connection failed or ended without a 
 
 DEFAULT_RECEIVE_MAXIMUM = 65_535  # what the standard says when CONNACK names none
 CONNECT_TIMEOUT_S = 10.0
-MAX_PACKET_BYTES = 1024 * 1024  # of what may come: acks, nacks, batches and hints are far smaller
+MAX_PACKET_BYTES = 1024 * 1024  # acks, nacks, batches and hints are far smaller
 IN_FLIGHT = 20  # messages towards the broker without a PUBACK; what mosquitto grants by default
 
 
@@ -47,7 +47,7 @@ class Will:
 
 @dataclass(frozen=True)
 class Settings:
-    """`receive_maximum` bounds what the broker may have un-acknowledged towards us."""
+    """`receive_maximum` bounds what the broker may have un-acknowledged towards us, `max_packet_bytes` each packet that may come."""
 
     host: str
     port: int
@@ -58,6 +58,7 @@ class Settings:
     manual_ack: bool = False
     receive_maximum: int = 64
     keepalive_s: int = 20
+    max_packet_bytes: int = MAX_PACKET_BYTES
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,12 @@ def tls_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:
 class _Client(paho.Client):
     """An honest broker keeps to MaximumPacketSize; another may announce 256 MB, and paho would take all of it into memory."""
 
+    max_packet_bytes = MAX_PACKET_BYTES
     met_too_large = False
 
     def _sock_recv(self, bufsize: int) -> bytes:
         """paho asks for what is left of a packet: the first time for all of it, before a byte of it was taken."""
-        if bufsize > MAX_PACKET_BYTES:
+        if bufsize > self.max_packet_bytes:
             self.met_too_large = True
             raise ConnectionError(f"a packet of {bufsize} bytes")
         return super()._sock_recv(bufsize)
@@ -180,6 +182,7 @@ class PahoLink:
             reconnect_on_failure=False,
             manual_ack=self._settings.manual_ack,
         )
+        client.max_packet_bytes = self._settings.max_packet_bytes
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages = IN_FLIGHT  # paho keeps what is beyond it; it cannot follow CONNACK's number
         if self._settings.tls is not None:
@@ -205,7 +208,7 @@ class PahoLink:
                     PacketTypes.CONNECT,
                     ReceiveMaximum=self._settings.receive_maximum,
                     SessionExpiryInterval=0,
-                    MaximumPacketSize=MAX_PACKET_BYTES,
+                    MaximumPacketSize=self._settings.max_packet_bytes,
                 ),
             )
             while self._client.loop() == paho.MQTT_ERR_SUCCESS:  # unlike loop_forever, it is woken when another thread publishes

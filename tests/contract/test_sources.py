@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +17,25 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
 from edge_agent.config import AgentConfig, SourceConfig
 from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.sources.newest import Newest
+from edge_agent.pipeline.sources.picture import decoded
 from program.config import load
 from tests.simulators.mjpeg_camera import SIZE, MjpegCamera
 from tests.simulators.picture_publisher import PicturePublisher
 
 DEADLINE_S = 15.0
 LEVELS = (20, 120, 220)
+NO_TOPICS = (
+    "mqtt://host", "http://host/x", "mqtt://:1883/x", "mqtt://host:abc/x", "mqtt://host:99999/x", "mqtt://host:0/x", "mqtt://me@host/x",
+    "mqtt://host/a/#", "mqtt://host/a?x",
+)  # fmt: skip
 
 
 def write_video(path: Path) -> None:
@@ -144,6 +154,36 @@ def test_a_video_goes_round_and_a_broken_one_is_tried_from_its_start(tmp_path: P
     assert seen == pytest.approx([*LEVELS, *LEVELS, LEVELS[0]], abs=4)
 
 
+def test_a_file_with_sound_only_is_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(1600))
+    source = open_source({"kind": "video", "path": str(path)})
+    for frame_no in range(2):
+        with pytest.raises(FrameError, match="holds no video"):
+            source.take(frame_no)
+
+
+def test_a_picture_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> None:
+    Image.new("1", (8200, 8200)).save(tmp_path / "a.png")  # 10 KB; 67 million pixels
+    source = open_source({"kind": "folder", "path": str(tmp_path)})
+    with pytest.raises(FrameError, match=r"a\.png: 8200 x 8200 pixels"):
+        source.take(0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_stands_in_a_picture_it_is_a_frame_or_a_reason(data: st.DataObject) -> None:
+    picture = io.BytesIO()
+    Image.new(data.draw(st.sampled_from(["L", "RGB"])), SIZE, 9).save(picture, data.draw(st.sampled_from(["PNG", "JPEG"])))
+    content = bytearray(picture.getvalue())
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=8)):
+        content[place] = value
+    with contextlib.suppress(FrameError):
+        assert decoded(io.BytesIO(bytes(content)), "it").dtype == np.uint8
+
+
 def test_a_camera_that_hangs_up_or_falls_silent_is_connected_to_again(camera: MjpegCamera) -> None:
     source = open_source({"kind": "camera", "url": camera.url, "silence_s": 0.3})
     first(source)
@@ -170,6 +210,16 @@ def test_a_broker_that_dies_is_connected_to_again_and_what_is_no_picture_is_skip
     why(source, lambda said: "no new frame" not in said)
     publisher.start()
     assert first(source).shape[:2] == (SIZE[1], SIZE[0])
+    source.close()
+
+
+def test_a_picture_of_megabytes_comes_by_a_topic(publisher: PicturePublisher) -> None:
+    publisher.picture = Image.fromarray(
+        np.random.default_rng(1).integers(0, 255, (800, 1000, 3), np.uint8)
+    )  # 2.4 MB: noise does not shrink
+    publisher.start()
+    source = open_source({"kind": "topic", "url": publisher.url, "silence_s": 5})
+    assert first(source).shape == (800, 1000, 3)
     source.close()
 
 
@@ -213,7 +263,7 @@ def test_what_nobody_foresaw_ends_the_pipeline() -> None:
 @pytest.mark.parametrize(
     "table", [{}, {"kind": "camera"}, {"kind": "camera", "path": "/x"}, {"kind": "camera", "url": "u", "path": "/x"},
               {"kind": "video", "url": "u"}, {"path": "/x", "url": "u"}, {"kind": "abacus", "path": "/x"},
-               {"kind": "topic", "path": "/x"}, {"kind": "topic", "url": "mqtt://host"}, {"kind": "topic", "url": "http://host/x"}],
+               {"kind": "topic", "path": "/x"}, *({"kind": "topic", "url": url} for url in NO_TOPICS)],
 )  # fmt: skip
 def test_a_table_that_fits_no_kind_is_refused(table: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

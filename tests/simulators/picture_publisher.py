@@ -28,6 +28,7 @@ class PicturePublisher:
         self._config = folder / "mosquitto.conf"
         self._config.write_text(f"listener {self._port} 127.0.0.1\nallow_anonymous true\nlog_dest none\n")
         self.url = f"mqtt://127.0.0.1:{self._port}/{TOPIC}"
+        self.picture = Image.new("RGB", SIZE, (9, 8, 7))
         self.rubbish, self._closed = threading.Event(), threading.Event()
         self._broker: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._publish, daemon=True)
@@ -50,7 +51,7 @@ class PicturePublisher:
     def _publish(self) -> None:
         client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         picture = io.BytesIO()
-        Image.new("RGB", SIZE, (9, 8, 7)).save(picture, "PNG")
+        self.picture.save(picture, "PNG")
         client.reconnect_delay_set(1, 1)
         client.connect_async("127.0.0.1", self._port)
         client.loop_start()

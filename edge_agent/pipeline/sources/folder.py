@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
 from edge_agent.pipeline.sources.frame_error import FrameError
+from edge_agent.pipeline.sources.picture import decoded
 
 
 class FolderSource:
@@ -30,8 +28,4 @@ class FolderSource:
         if not self._paths:
             raise FrameError(f"{self._folder} holds no *.png frame")
         path = self._paths[frame_no % len(self._paths)]
-        try:
-            with Image.open(path) as picture:
-                return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-        except (OSError, UnidentifiedImageError, SyntaxError) as broken:  # Pillow raises SyntaxError for a broken PNG
-            raise FrameError(f"{path}: {broken}") from broken
+        return decoded(path, str(path))

@@ -13,15 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
 from edge_agent.pipeline.sources.frame_error import FrameError
 from edge_agent.pipeline.sources.newest import Newest
+from edge_agent.pipeline.sources.picture import decoded
 from sync import mqtt
 
 Array = Any
 KEPT = 4  # pictures that came while one was decoded; older ones are let go
+MAX_BYTES = 16 * 1024 * 1024  # of one message: a JPEG of a 4K camera has 2 to 5 MB
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -53,7 +52,8 @@ def _pictures(url: Any, silence_s: float) -> Iterator[Array | FrameError]:
 def _settings(url: Any) -> mqtt.Settings:
     tls = ssl.create_default_context() if url.scheme == "mqtts" else None
     port = url.port or PORTS[url.scheme]
-    return mqtt.Settings(url.hostname, port, f"skerry-frames-{secrets.token_hex(4)}", (url.path.lstrip("/"),), tls)
+    client_id = f"skerry-frames-{secrets.token_hex(4)}"
+    return mqtt.Settings(url.hostname, port, client_id, (url.path.lstrip("/"),), tls, receive_maximum=KEPT, max_packet_bytes=MAX_BYTES)
 
 
 def _picture(event: mqtt.Event) -> Iterator[Array | FrameError]:
@@ -65,7 +65,6 @@ def _picture(event: mqtt.Event) -> Iterator[Array | FrameError]:
 
 def _decoded(payload: bytes) -> Array | FrameError:
     try:
-        with Image.open(io.BytesIO(payload)) as picture:
-            return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
-        return FrameError(f"a message of {len(payload)} bytes is no picture")
+        return decoded(io.BytesIO(payload), f"a message of {len(payload)} bytes")
+    except FrameError as broken:
+        return broken

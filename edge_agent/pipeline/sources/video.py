@@ -57,6 +57,8 @@ def camera(values: Mapping[str, Any]) -> Newest:
 
 def _pictures(url: str, kind: str | None = None, options: Mapping[str, str] | None = None, timeout: Any = None) -> Iterator[Array]:
     with av.open(url, format=kind, options=dict(options or {}), timeout=timeout) as container:
+        if not container.streams.video:
+            raise FrameError(f"{_without_password(url)} holds no video")
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="gray" if frame.format.name.startswith("gray") else "rgb24")
 
