@@ -44,6 +44,14 @@ class TensorSpec(Wire):
     shape: tuple[int, ...]
 
 
+class Tolerance(Wire):
+    """Golden outputs come from the fp32 reference at packaging; the device's output must lie this near."""
+
+    max_abs: float
+    top1_agreement: float = Field(ge=0, le=1)  # share of vectors whose arg max is equal; 0 for a detector, whose arg max names nothing
+    answer_agreement: float = Field(default=0, ge=0, le=1)  # of a detector: share of vectors whose post-processed answers agree
+
+
 class Variant(Wire):
     """One precision of the model: which member, for which backend, with which runtime range (inclusive, `major.minor`)."""
 
@@ -52,14 +60,7 @@ class Variant(Wire):
     precision: Literal["fp32", "int8_qdq_cpu", "int8_qdq_trt"]
     runtime_min: str
     runtime_max: str
-
-
-class Tolerance(Wire):
-    """Golden outputs come from the fp32 reference at packaging; the device's output must lie this near."""
-
-    max_abs: float
-    top1_agreement: float = Field(ge=0, le=1)  # share of vectors whose arg max is equal; 0 for a detector, whose arg max names nothing
-    answer_agreement: float = Field(default=0, ge=0, le=1)  # of a detector: share of vectors whose post-processed answers agree
+    tolerance: Tolerance | None = None  # of this backend and precision; None: the manifest's
 
 
 class Limits(Wire):

@@ -3,6 +3,9 @@
 All are measured in alternating blocks, so that a neighbour's load meets all. The floors: two bare processes that hand the same computing to
 each other (ping_pong.py), and a bare loop that copies its input first; the copy is measured there because a model throws input and target
 out of the caches, so that it costs three times what it costs alone. The overhead is submit to answer in the client, minus the bare call.
+
+Client and worker, and both sides of the ping-pong, are pinned: once to one core, once to two. Waking another core costs a virtual
+machine 40 to 100 us and the same core 7; left to itself the scheduler picks one of the two for a whole run, and every figure shows which.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from tests.benchmarks.bare import bare
 from tests.benchmarks.ping_pong import PingPong
 from tests.simulators.bundles import write_slot
 
+Slot = tuple[str, Path, Manifest]  # digest, folder
 BLOCKS, WARM_UP = 10, 50
 P50_GOAL_US, P99_GOAL_US, RATIO_GOAL = 60.0, 200.0, 1.02
 
@@ -49,14 +53,37 @@ LARGE = Measured("large model", 1, 32, 1, 48, 8, 20)
 LARGE_INPUT = Measured("600 KB input", 3, 224, 4, 16, 6, 20)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """The cores of the client and of who answers."""
+
+    name: str
+    near: int
+    far: int
+
+
 def figures() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        return [line for measured in (SMALL, LARGE, LARGE_INPUT) for line in _measure(Path(folder), measured)]
+        slots = [(measured, _slot(Path(folder), measured)) for measured in (SMALL, LARGE, LARGE_INPUT)]
+        return [line for measured, slot in slots for placement in _placements() for line in _measure(measured, placement, slot)]
 
 
-def _measure(folder: Path, measured: Measured) -> list[dict[str, Any]]:
-    name, (digest, slot, manifest) = measured.name, _slot(folder, measured)
-    times, compute_us = asyncio.run(_alternate(digest, slot, manifest, measured.calls))
+def _placements() -> list[Placement]:
+    cores = sorted(os.sched_getaffinity(0))
+    return [Placement("one core", cores[0], cores[0]), *(Placement("two cores", cores[0], core) for core in cores[1:2])]
+
+
+def _pin(pid: int, core: int) -> None:
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), {core})
+
+
+def _measure(measured: Measured, placement: Placement, slot: Slot) -> list[dict[str, Any]]:
+    name, cores = f"{measured.name}, {placement.name}", os.sched_getaffinity(0)
+    try:
+        times, compute_us = asyncio.run(_alternate(*slot, measured.calls, placement))
+    finally:
+        os.sched_setaffinity(0, cores)
     bare_us, arena_us = times["bare"], times["arena"]
     lines = [_figure(f"{name}, worker compute p50", float(np.median(compute_us)), "us", against=f"{np.median(bare_us):.0f} us bare")]
     for percent, goal in ((50, P50_GOAL_US), (99, P99_GOAL_US)):
@@ -88,7 +115,9 @@ def _figure(name: str, value: float, unit: str, goal: float | None = None, again
     }
 
 
-async def _alternate(digest: str, slot: Path, manifest: Manifest, calls: int) -> tuple[dict[str, list[float]], list[float]]:
+async def _alternate(
+    digest: str, slot: Path, manifest: Manifest, calls: int, placement: Placement
+) -> tuple[dict[str, list[float]], list[float]]:
     """Microseconds of each call, by what was called; and what the worker says that it computed."""
     host = WorkerHost(sys.executable, slot.parent / "run")
     try:
@@ -101,6 +130,8 @@ async def _alternate(digest: str, slot: Path, manifest: Manifest, calls: int) ->
             called = {**_calls(client, values, bare(slot, manifest), computed), "ping-pong": ping_pong.call}
             for call in called.values():
                 _time(call, WARM_UP)
+            for pid, core in ((os.getpid(), placement.near), (client.worker_pid(), placement.far), (ping_pong.pid, placement.far)):
+                _pin(pid, core)
             computed.clear()
             times: dict[str, list[float]] = {name: [] for name in called}
             for block in range(BLOCKS):
@@ -140,7 +171,7 @@ def _time(call: Callable[[], object], count: int) -> list[float]:
     return times
 
 
-def _slot(folder: Path, measured: Measured) -> tuple[str, Path, Manifest]:
+def _slot(folder: Path, measured: Measured) -> Slot:
     import onnxruntime
 
     shape = (measured.planes, measured.side, measured.side)

@@ -46,6 +46,11 @@ class PingPong:
         os.close(self._request)
         os.close(self._response)
 
+    @property
+    def pid(self) -> int:
+        """Of the far side."""
+        return self._far.pid
+
     def call(self) -> None:
         os.write(self._request, ONE)
         os.read(self._response, 8)

@@ -119,6 +119,17 @@ def test_broken_promises_are_vetoed_with_the_figures(tmp_path: Path, backend: st
     assert refused.value.figures["golden"]["vectors"] == 3
 
 
+@pytest.mark.parametrize("backend", sorted(MODELS))
+def test_a_variants_own_tolerance_counts_before_the_manifests(tmp_path: Path, backend: str) -> None:
+    never, always = ({"max_abs": limit, "top1_agreement": 0.0} for limit in (-1.0, 1.0))
+    variant = {"member": MODELS[backend][0], "backend": backend}
+    slot = write_slot(tmp_path, backend, variants=[{**variant, "tolerance": always}], tolerance=never)
+    assert self_test(slot, backends.load(slot))["golden"]["max_abs"] < 1.0
+    slot = write_slot(tmp_path, backend, variants=[{**variant, "tolerance": never}], tolerance=always)
+    with pytest.raises(StartError, match="BUNDLE_GOLDEN"):
+        self_test(slot, backends.load(slot))
+
+
 def test_other_tensor_names_than_the_manifest_are_refused(tmp_path: Path) -> None:
     slot = write_slot(tmp_path, "onnxruntime", output={"name": "z", "dtype": "f32", "shape": [1, 2]})
     with pytest.raises(StartError, match="WORKER_MODEL"):

@@ -32,7 +32,7 @@ from edge_agent.inference.worker.serve import Server
 from edge_agent.inference.worker.slot import Slot, Tensor
 
 INPUT, OUTPUT = TensorSpec(name="x", dtype="f32", shape=(1, 6)), TensorSpec(name="y", dtype="f32", shape=(1, 2))
-SLOT = Slot(Path("/"), Tensor("x", "<f4", (1, 6)), Tensor("y", "<f4", (1, 2)), "fake", Path("/"), {})
+SLOT = Slot(Path("/"), Tensor("x", "<f4", (1, 6)), Tensor("y", "<f4", (1, 2)), "fake", Path("/"), {}, {})
 SEATS, CELLS, QUEUE = 3, 2, 5
 FAR_NS = 3600 * 10**9
 

@@ -23,7 +23,7 @@ from edge_agent.inference.worker.slot import Slot, Tensor
 
 ROWS = 3
 ROW = TensorSpec(name="x", dtype="f32", shape=(1, 2))
-SLOT = Slot(Path("/"), Tensor("x", "<f4", (ROWS, 2)), Tensor("y", "<f4", (ROWS, 2)), "fake", Path("/"), {})
+SLOT = Slot(Path("/"), Tensor("x", "<f4", (ROWS, 2)), Tensor("y", "<f4", (ROWS, 2)), "fake", Path("/"), {}, {})
 FAR_NS = 3600 * 10**9
 
 

@@ -22,7 +22,7 @@ from edge_agent.inference.worker.serve import Server, finite_check
 from edge_agent.inference.worker.slot import Slot, Tensor
 
 INPUT, OUTPUT = TensorSpec(name="x", dtype="f32", shape=(1, 2)), TensorSpec(name="y", dtype="f32", shape=(1, 2))
-SLOT = Slot(Path("/"), Tensor("x", "<f4", (1, 2)), Tensor("y", "<f4", (1, 2)), "fake", Path("/"), {})
+SLOT = Slot(Path("/"), Tensor("x", "<f4", (1, 2)), Tensor("y", "<f4", (1, 2)), "fake", Path("/"), {}, {})
 FAR_NS = 3600 * 10**9
 
 

@@ -120,12 +120,11 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Ar
     return _cast(name, datatype, found, dtype).reshape(shape)
 
 
-def to_json(datatype: str, array: Array) -> list[Any]:
-    """Flat, in row-major order."""
+def to_json(datatype: str, array: Array) -> Any:
+    """What orjson writes as a flat list, in row-major order."""
     if datatype == "BYTES":
         return [element.decode("utf-8", "replace") for element in array.ravel()]
-    values: list[Any] = array.ravel().tolist()
-    return values
+    return array.ravel()
 
 
 def _found(name: str, data: list[Any], dtype: Any) -> Array:

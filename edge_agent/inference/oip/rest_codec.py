@@ -3,7 +3,7 @@
 With binary tensors a body is JSON of `Inference-Header-Content-Length` bytes, then the tensors' bytes in the order of the JSON.
 A length of 0 means that the whole body is the model's one input, in its own shape.
 
-JSON is pydantic's native parser, which the device has anyway: numbers of a large tensor take a quarter of the standard library's time.
+JSON is orjson's: it reads numbers in a quarter of the standard library's time, and writes a float32 in its own few digits, from the array.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from pydantic_core import from_json as from_json_text
-from pydantic_core import to_json as to_json_text
+import orjson
 
 from contracts.errors import error
 from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes, to_json
@@ -94,7 +93,7 @@ def parse_raw(body: bytes, wanted: Signature) -> InferRequest:
 def json_object(data: bytes) -> dict[str, Any]:
     """Raises RejectedError OIP_REQUEST. NaN and Infinity are no JSON."""
     try:
-        message = from_json_text(data, allow_inf_nan=False)
+        message = orjson.loads(data)
     except ValueError as broken:
         raise error("OIP_REQUEST", "", f"the body is no JSON: {str(broken)[:80]}") from broken
     if not isinstance(message, dict):
@@ -187,7 +186,7 @@ def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTe
     if request_id:
         message["id"] = request_id
     message["outputs"] = [_rendered(output, binary) for output in outputs]
-    text = to_json_text(message)
+    text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
     return Body(b"".join((text, *binary)), len(text)) if binary else Body(text, None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pydantic_core import to_json
+import orjson
 
 from contracts.errors import error
 from edge_agent.inference.oip.front import Front
@@ -31,7 +31,7 @@ class Call(NamedTuple):
 
 
 def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
-    return Reply(status, to_json(value), JSON, tuple(headers))
+    return Reply(status, orjson.dumps(value), JSON, tuple(headers))
 
 
 async def _live(call: Call) -> Reply:

@@ -39,7 +39,7 @@ def self_test(slot: Slot, session: Session) -> dict[str, Any]:
     figures = {**runner.figures(), "golden": {"vectors": len(inputs), "max_abs": result.max_abs, "top1_agreement": result.top1_agreement}}
     if not result.finite:
         raise StartError("WORKER_NOT_FINITE", "the model answers its golden inputs with NaN or infinity", figures)
-    _check_tolerance(slot.manifest["tolerance"], figures)
+    _check_tolerance(slot.tolerance, figures)
     _check_answers(slot, outputs, seen, figures)
     _check_limits(slot.manifest["limits"], figures)
     return figures
@@ -106,7 +106,7 @@ def _check_tolerance(tolerance: dict[str, Any], figures: dict[str, Any]) -> None
 
 def _check_answers(slot: Slot, expected: Array, actual: Array, figures: dict[str, Any]) -> None:
     """Of a detector: its boxes, as the bundle's own processing reads them."""
-    least = slot.manifest["tolerance"].get("answer_agreement", 0)
+    least = slot.tolerance.get("answer_agreement", 0)
     if not least:
         return
     try:

@@ -32,6 +32,7 @@ class Slot:
     output: Tensor
     backend: str
     member: Path
+    tolerance: dict[str, Any]  # of this backend and precision
     manifest: dict[str, Any]
 
 
@@ -40,8 +41,10 @@ def open_slot(folder: Path, variant: int) -> Slot:
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         chosen = manifest["variants"][variant]
-        return Slot(folder, _tensor(manifest["input"]), _tensor(manifest["output"]), chosen["backend"], folder / chosen["member"], manifest)
-    except (OSError, ValueError, LookupError, TypeError) as broken:
+        tolerance = chosen.get("tolerance") or manifest["tolerance"]
+        tensors = _tensor(manifest["input"]), _tensor(manifest["output"])
+        return Slot(folder, *tensors, chosen["backend"], folder / chosen["member"], tolerance, manifest)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as broken:
         raise StartError("BUNDLE_SELF_TEST", f"the slot's manifest cannot be read: {broken!r}") from broken
 
 
