@@ -8,7 +8,7 @@ The pipeline process is numpy + msgpack; it does not import pydantic, so these a
 rows    {kind, request_no, lane, schema_id, bundle_digest, rows: [[value, ...] in schema order]}  one request = one batch = one seq
 answer  {kind, request_no, stream, seq} or {kind, request_no, code, retry_after_ms}
 window  {kind, bundle_digest, duration_s, frames, accepted_rows, refused, refusals: {code: frames}, not_finite, latency: [..], cpu_us,
-         shadow_digest, pairs, agreed, shadow_latency: [..],
+         shadow_digest, pairs, agreed, shadow_latency: [..], score_shift: [n, mean, m2],
          frames_total, accepted_total, refused_total, pending}   deltas since the last window, about one a second; the last line: since the
                                                       run folder was made (pipeline/counters.py)
         refusals are by error code, or FRAME_LATE (its turn came too late), FRAME_SOURCE (none came), FRAME_SHAPE (the bundle's processing

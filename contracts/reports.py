@@ -18,6 +18,10 @@ Word = Annotated[str, StringConstraints(max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=4000)]
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Shift = tuple[Count, Finite, Annotated[Finite, Field(ge=0)]]
+
+
 class _Report(Wire):
     execution: Word  # the last execution's id goes on after CONFIRMED; "" before the first one
     fence: Count
@@ -54,6 +58,7 @@ class Window(_Report):
     pairs: Count = 0  # frames that both answered
     agreed: Count = 0
     shadow_latency: tuple[Count, ...] = ()
+    score_shift: Shift = (0, 0.0, 0.0)  # n, mean, m2 of the candidate's score minus the incumbent's, where both gave one
     temperature_c: float | None = None
     memory_bytes: Count | None = None  # the worker's resident set
     probation: bool = False

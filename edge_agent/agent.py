@@ -158,7 +158,12 @@ class Agent:
         )
         self._schemas = Schemas(self._outbox, self._uplink.nudge)
         self._host = WorkerHost(config.worker_python, config.run_dir, self._inference)
-        self._attach = attach.AttachSocket(config.run_dir / attach.NAME, self._host, lambda: self._update.record.live)
+        self._attach = attach.AttachSocket(
+            config.run_dir / attach.NAME,
+            self._host,
+            live=lambda: self._update.record.live,
+            candidate=lambda: self._update.record.candidate,
+        )
         self._pipeline: PipelineLink | NoPipeline = NoPipeline(config.run_dir / COUNTERS_FILE, self._accepted_live_rows)
         if config.source:
             source = config.source.model_dump(mode="json")
@@ -212,7 +217,9 @@ class Agent:
         if self._config.oip is None:
             return None
         repository = SlotRepository(self._slots, self._host, lambda: self._update.record, self._works.barred)
-        return OipLink(self._config.run_dir, sys.executable, self._config.oip.model_dump(mode="json"), repository)
+        return OipLink(
+            self._config.run_dir, sys.executable, self._config.oip.model_dump(mode="json"), repository, self._exchange.take_window
+        )
 
     def _new_trust(self) -> Trust:
         # Imported here: python-tuf costs a third of a second, and frames must flow before that.

@@ -80,6 +80,10 @@ class OipConfig(_Table):
     line_limit: int = Field(default=32, ge=0)  # requests of one model that may wait for a free cell
     timeout_s: float = Field(default=10, gt=0)  # of a request that names none, and the longest that one may name
     max_request_bytes: int = Field(default=64 * 1024**2, gt=0)  # body of an inference
+    shadow_share: float = Field(
+        default=0.1, ge=0, le=1
+    )  # of the live model's requests, copied to the candidate that an update tries beside it
+    canary_share: float = Field(default=0, ge=0, le=0.5)  # of the ids of requests that name no version, answered by that candidate
     body_s: float = Field(default=30, gt=0)  # for the head of a request, and from the first to the last byte of its body
 
 

@@ -51,6 +51,12 @@ class Form(NamedTuple):
         return {"boxes": [[self.classes[int(row[0])], 1.0, *map(float, row[1:])] for row in label if row[0] >= 0]}
 
 
+def shift(one: Answer, other: Answer) -> float | None:
+    """By how much the other answer is surer, of its label or of its best box; None where one of them has neither."""
+    before, after = (answer.get("score", answer.get("best_score")) for answer in (one, other))
+    return None if before is None or after is None else float(after) - float(before)
+
+
 def edges(answer: Answer, name: str) -> Array:
     """(n, 4) of the boxes of one class."""
     found = [box[2:] for box in answer["boxes"] if box[0] == name]

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from contracts.reports import Window
-from processing import latency
+from processing import latency, moments
+from processing.moments import Moments
 
 
 def _histogram(counts: tuple[int, ...]) -> tuple[int, ...]:
@@ -14,6 +15,8 @@ def _histogram(counts: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _sum(left: Any, right: Any) -> Any:
+    if isinstance(left, Moments):
+        return moments.merge(left, right)
     return tuple(latency.merge(_histogram(left), _histogram(right))) if isinstance(left, tuple) else left + right
 
 
@@ -32,6 +35,7 @@ class Evidence:
     agreed: int = 0
     candidate_latency: tuple[int, ...] = ()
     incumbent_latency: tuple[int, ...] = ()
+    score_shift: Moments = moments.NOTHING  # the candidate's score minus the incumbent's
     local_rollbacks: int = 0  # the device went back by itself after it had confirmed
 
     def __add__(self, other: Evidence) -> Evidence:
@@ -44,7 +48,7 @@ class Evidence:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Evidence:
         known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return cls(**known)
+        return cls(**{**known, "score_shift": Moments(*known.get("score_shift", ()))})
 
 
 def of_window(window: Window, target_digest: str) -> Evidence:
@@ -53,6 +57,7 @@ def of_window(window: Window, target_digest: str) -> Evidence:
         return Evidence(frames=window.frames, refused=window.refused, not_finite=window.not_finite, latency=window.latency)
     if window.shadow_digest == target_digest:
         return Evidence(
-            pairs=window.pairs, agreed=window.agreed, candidate_latency=window.shadow_latency, incumbent_latency=window.latency
+            pairs=window.pairs, agreed=window.agreed, candidate_latency=window.shadow_latency, incumbent_latency=window.latency,
+            score_shift=Moments(*window.score_shift),
         )  # fmt: skip
     return Evidence()

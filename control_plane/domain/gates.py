@@ -202,9 +202,14 @@ def _agreement(gate: Gate, wave: Judged) -> GateView:
     expected = pooled((wave.expected_agreement[e.device], e.evidence.pairs) for e in compared)
     seen = Reading(
         agreed / pairs, share_bounds(agreed, pairs, MISS, FALSE_ALARM), pairs, expected.share - gate.limit, expected.low,
-        at_most=False, of="pairs", reason=f"expected {expected.share:.3f}, margin {gate.limit}",
+        at_most=False, of="pairs", reason=f"expected {expected.share:.3f}, margin {gate.limit}{_shift(wave.evidence)}",
     )  # fmt: skip
     return _verdict(gate, seen)
+
+
+def _shift(evidence: Evidence) -> str:
+    n, mean, _ = evidence.score_shift
+    return f"; its score is {mean:+.3f} beside the incumbent's" if n else ""
 
 
 _METRICS: dict[str, Callable[[Gate, Judged], GateView]] = {

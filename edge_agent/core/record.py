@@ -63,6 +63,11 @@ class Record:
         return self.previous if self.state is State.ROLLING_BACK else self.confirmed
 
     @property
+    def candidate(self) -> str:
+        """The digest that is tried beside the live one; "" for none."""
+        return self.target if self.state is State.SHADOWING and self.live and self.shadow_pairs else ""
+
+    @property
     def kept(self) -> frozenset[str]:
         """Slots that must not be deleted."""
         under_way = () if self.terminal else (self.target, self.previous)

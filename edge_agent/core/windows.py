@@ -1,4 +1,4 @@
-"""Windows of the pipeline, summed to the reporting interval. Deltas: their sum is the truth, whatever the interval."""
+"""Windows of pipeline and front (oip), summed to the reporting interval. Deltas: their sum is the truth, whatever the interval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from processing import moments
 from processing.latency import empty, merge
+from processing.moments import Moments
 
 _SUMS = ("duration_s", "frames", "accepted_rows", "refused", "not_finite", "cpu_us", "pairs", "agreed")
 _HISTOGRAMS = ("latency", "shadow_latency")
@@ -28,6 +30,7 @@ class Summary:
     agreed: int = 0
     latency: tuple[int, ...] = tuple(empty())
     shadow_latency: tuple[int, ...] = ()
+    score_shift: Moments = moments.NOTHING
 
     def fits(self, window: Mapping[str, Any]) -> bool:
         return (self.bundle_digest, self.shadow_digest) == (window["bundle_digest"], window.get("shadow_digest") or "")
@@ -36,16 +39,18 @@ class Summary:
         """`window` as in contracts/pipeline.py."""
         sums: dict[str, Any] = {name: getattr(self, name) + (window.get(name) or 0) for name in _SUMS}
         histograms: dict[str, Any] = {name: _merged(getattr(self, name), window.get(name) or ()) for name in _HISTOGRAMS}
-        return replace(self, **sums, **histograms)
+        shift = moments.merge(self.score_shift, Moments(*window.get("score_shift") or ()))
+        return replace(self, **sums, **histograms, score_shift=shift)
 
     @property
     def blank(self) -> bool:
-        return not (self.frames or self.refused)
+        return not (self.frames or self.refused or self.pairs or any(self.shadow_latency))
 
     def body(self) -> dict[str, Any]:
         """The fields of contracts.reports.Window that come from here."""
         sums = {name: getattr(self, name) for name in _SUMS}
-        return {**sums, "shadow_digest": self.shadow_digest, "latency": list(self.latency), "shadow_latency": list(self.shadow_latency)}
+        lists = {name: list(getattr(self, name)) for name in (*_HISTOGRAMS, "score_shift")}
+        return {**sums, "shadow_digest": self.shadow_digest, **lists}
 
 
 def summary_of(window: Mapping[str, Any]) -> Summary:

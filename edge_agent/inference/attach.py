@@ -29,9 +29,16 @@ Request = dict[str, Any]
 
 
 class AttachSocket:
-    def __init__(self, path: Path, host: WorkerHost, live: Callable[[], str], request_s: float = REQUEST_S) -> None:
-        """`live`: the digest that serves now, "" when there is none."""
-        self._path, self._host, self._live, self._request_s = path, host, live, request_s
+    def __init__(
+        self,
+        path: Path,
+        host: WorkerHost,
+        live: Callable[[], str],
+        request_s: float = REQUEST_S,
+        candidate: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`live`: the digest that serves now, `candidate`: the one that is tried beside it; "" when there is none."""
+        self._path, self._host, self._live, self._request_s, self._candidate = path, host, live, request_s, candidate
         self._talks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Queue[BaseException] = asyncio.Queue()
         self._log = Log("arena")
@@ -79,7 +86,7 @@ class AttachSocket:
             try:
                 request = _request(await within(_line(connection), self._request_s))
                 if request["op"] == "list":
-                    _send(connection, {"models": self._host.models(self._live())})
+                    _send(connection, {"models": self._host.models(self._live(), self._candidate())})
                     return
                 lease = self._host.lease(request["model"], self._live())
             except SkerryError as refused:

@@ -164,8 +164,8 @@ class WorkerHost:
         route, descriptors = self.route(digest, seat)
         return Lease(route, descriptors, seats.revoked, partial(seats.give_back, seat))
 
-    def models(self, live: str) -> list[dict[str, Any]]:
-        """What is loaded, for the attach socket's `list`."""
+    def models(self, live: str, candidate: str = "") -> list[dict[str, Any]]:
+        """What is loaded, for the attach socket's `list`. `candidate`: the digest that is tried beside `live`, if any."""
         return [
             {
                 "name": worker.manifest.name,
@@ -173,6 +173,7 @@ class WorkerHost:
                 "digest": digest,
                 "state": worker.state,
                 "live": digest == live,
+                "candidate": digest == candidate != live,
                 "backend": worker.manifest.variants[worker.variant].backend,
                 "precision": worker.manifest.variants[worker.variant].precision,
                 **{

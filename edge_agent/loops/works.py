@@ -105,9 +105,9 @@ class Works:
 
     async def _shadow(self, record: Record) -> None:
         await self._load(record.target)
-        if record.live and record.shadow_pairs:
+        if record.candidate:
             await self._load(record.live)
-            await self._route(record.live, record.target)
+            await self._route(record.live, record.candidate)
 
     async def _activate(self, record: Record) -> None:
         manifest = await self._load(record.target)

@@ -21,6 +21,7 @@ from edge_agent.pipeline.outgoing import Outgoing
 from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.windows import Window
 from firmware_profiles import telemetry
+from processing.answers import shift
 from processing.spec import SpecError
 from program.log import Log
 
@@ -115,7 +116,7 @@ class Process:
         if seen.shadow_answer is not None:
             self._window.shadow_answered(seen.shadow_answer.compute_us)
         if seen.label is not None and seen.shadow_label is not None:
-            self._window.pair(live.processing.agree(seen.label, seen.shadow_label))
+            self._window.pair(live.processing.agree(seen.label, seen.shadow_label), shift(seen.label, seen.shadow_label))
 
     def _refuse(self, code: str, frames: int = 1) -> None:
         self._counters.add(Count.REFUSED, frames)

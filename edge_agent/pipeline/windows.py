@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from processing import latency
+from processing import latency, moments
+from processing.moments import Moments
 
 
 class Window:
@@ -15,7 +16,7 @@ class Window:
         self._since_s, self._live, self._shadow = now_s, live, shadow
         self.frames = self.accepted = self.not_finite = self.pairs = self.agreed = 0
         self._refusals: Counter[str] = Counter()
-        self._latency, self._shadow_latency = latency.empty(), latency.empty()
+        self._latency, self._shadow_latency, self._shift = latency.empty(), latency.empty(), Moments()
 
     def refuse(self, code: str, frames: int = 1) -> None:
         self._refusals[code] += frames
@@ -26,12 +27,16 @@ class Window:
     def shadow_answered(self, compute_us: float) -> None:
         self._shadow_latency[latency.bucket(compute_us)] += 1
 
-    def pair(self, agreed: bool) -> None:
+    def pair(self, agreed: bool, shift: float | None) -> None:
+        """`shift`: see processing.answers.shift."""
         self.pairs += 1
         self.agreed += agreed
+        if shift is not None:
+            self._shift = moments.merge(self._shift, moments.of(shift))
 
     def empty(self) -> bool:
-        return not (self.frames or self.accepted or self._refusals)
+        """An answer of the shadow may come a window later than the frame."""
+        return not (self.frames or self.accepted or self._refusals or self.pairs or any(self._shadow_latency))
 
     def message(self, now_s: float, cpu_us: int, totals: dict[str, int]) -> dict[str, Any]:
         """`totals`: frames_total, accepted_total, refused_total, pending."""
@@ -50,5 +55,6 @@ class Window:
             "pairs": self.pairs,
             "agreed": self.agreed,
             "shadow_latency": self._shadow_latency if self._shadow else [],
+            "score_shift": list(self._shift),
             **totals,
         }

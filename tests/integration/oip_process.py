@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,10 +38,12 @@ class Site:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agent")
         self._thread.start()
+        self.windows: list[Mapping[str, Any]] = []  # of the front, for the reports
+        self.candidate = ""
         self.slots = SlotDirs(live[1].parent, lambda *_: None, lambda *_: None, 0)
         self.host = self.in_loop(self._made(lambda: WorkerHost(sys.executable, self.run_dir, host)))
         repository = SlotRepository(self.slots, self.host, lambda: self.record, lambda _: ())
-        self.link = OipLink(self.run_dir, sys.executable, {**FRONT, **front}, repository, link)
+        self.link = OipLink(self.run_dir, sys.executable, {**FRONT, **front}, repository, self.windows.append, link)
         self._stop: asyncio.Event = self.in_loop(self._made(asyncio.Event))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -97,7 +99,7 @@ class Site:
         self._loop.close()
 
     async def _start(self) -> None:
-        attach = AttachSocket(self.run_dir / NAME, self.host, lambda: self.live[0])
+        attach = AttachSocket(self.run_dir / NAME, self.host, lambda: self.live[0], candidate=lambda: self.candidate)
         self._tasks = [asyncio.ensure_future(attach.serve()), asyncio.ensure_future(self.link.run(self._stop))]
 
     async def _end(self) -> None:

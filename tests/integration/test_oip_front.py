@@ -280,7 +280,7 @@ def test_a_front_that_is_silent_is_killed_and_started_again(tmp_path: Path) -> N
     mute.chmod(0o755)
 
     async def scenario() -> list[int]:
-        link, stop = OipLink(tmp_path, str(mute), {}, NoRepository(), LinkSettings(silent_s=0.2)), asyncio.Event()
+        link, stop = OipLink(tmp_path, str(mute), {}, NoRepository(), lambda _: None, LinkSettings(silent_s=0.2)), asyncio.Event()
         running = asyncio.ensure_future(link.run(stop))
         while len(pids()) < 2:  # noqa: ASYNC110  the file announces itself to nobody
             await asyncio.sleep(0.01)

@@ -78,17 +78,18 @@ def assign(cloud: Cloud, bundle: BundleBytes, fence: int, **changes: Any) -> Non
 
 class AgentProcess:
     def __init__(
-        self, folder: Path, cloud: Cloud, fps: float = 20, settings: str = "", network: str = "retry_cap_s = 1\n", **environment: str
+        self, folder: Path, cloud: Cloud, fps: float | None = 20, settings: str = "", network: str = "retry_cap_s = 1\n", **environment: str
     ) -> None:
-        """`settings`: more lines of agent.toml, before its first table; `network`: of its table of deadlines."""
+        """`fps`: None for an agent without a source.
+
+        `settings`: more lines of agent.toml, before its first table; `network`: of its table of deadlines.
+        """
         self.environment = environment
         self.folder, self.cloud = folder, cloud
         self.run_dir, self.config = folder / "run", folder / "agent.toml"
         write_frames(folder / "frames")
-        self.config.write_text(
-            f'state_dir = "{folder}/state"\nrun_dir = "{self.run_dir}"\n{settings}[source]\npath = "{folder}/frames"\nfps = {fps}\n'
-            f"[network]\n{network}"
-        )
+        source = f'[source]\npath = "{folder}/frames"\nfps = {fps}\n' if fps is not None else ""
+        self.config.write_text(f'state_dir = "{folder}/state"\nrun_dir = "{self.run_dir}"\n{settings}{source}[network]\n{network}')
         self.process: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(folder / "notify.sock"))

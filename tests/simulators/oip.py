@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ class SimSeatClient:
         self.route: dict[str, Any] = {}
         self.at_once, self.finite, self.detached, self.closed = at_once, True, False, False
         self.failure: SkerryError | None = None  # instead of an answer
+        self.asked: list[str] = []  # the priority of each `infer`
+        self.hold_up = threading.Event()  # `infer` waits for it, 5 s at most
+        self.hold_up.set()
         self.cancelled: list[int] = []  # numbers of requests that were released before their answer
         self._fd, self._connection = os.eventfd(0, os.EFD_NONBLOCK), os.pipe()
         self._free = [self._cell(number) for number in range(cells)]
@@ -57,6 +61,14 @@ class SimSeatClient:
         os.close(self._connection[1])
 
     # -- the front's side
+
+    def infer(self, values: Any, timeout_s: float, priority: str = "high") -> Answer:
+        """Of a thread that waits."""
+        self.asked.append(priority)
+        self.hold_up.wait(5)
+        if self.failure:
+            raise self.failure
+        return Answer(np.array([[values.sum(), 0]], "<f4"), self.finite, 40.0, 5.0)
 
     def reserve(self) -> Cell:
         if self.detached:
@@ -107,7 +119,7 @@ class SimSeatClient:
         os.close(self._fd)
 
 
-def listed(name: str = "tiny", number: int = 1, live: bool = True, state: str = "ready") -> dict[str, Any]:
+def listed(name: str = "tiny", number: int = 1, live: bool = True, state: str = "ready", candidate: bool = False) -> dict[str, Any]:
     digest = f"{name}-{number}"
     return {
         "name": name,
@@ -115,6 +127,7 @@ def listed(name: str = "tiny", number: int = 1, live: bool = True, state: str = 
         "digest": digest,
         "state": state,
         "live": live,
+        "candidate": candidate,
         "backend": "fake",
         "input": INPUT,
         "output": OUTPUT,

@@ -231,6 +231,13 @@ def test_windows_are_summed() -> None:
     assert not summary.fits({**window(1), "shadow_digest": "2" * 64})
 
 
+def test_a_window_of_late_pairs_is_not_blank_and_score_shifts_add_up() -> None:
+    late = {**window(0), "pairs": 2, "agreed": 2, "score_shift": [2, 0.5, 0.02]}
+    assert not summary_of(late).blank
+    assert summary_of(window(0)).blank
+    assert summary_of(late).plus({**late, "score_shift": [2, 0.1, 0.02]}).body()["score_shift"] == pytest.approx([4, 0.3, 0.2])
+
+
 # -- back-off
 
 

@@ -231,12 +231,12 @@ def window(**changed: object) -> Window:
 
 def test_windows_fold_in_any_order_and_only_for_their_target() -> None:
     live = of_window(window(), TARGET)
-    shadow = of_window(
-        window(bundle_digest=PREVIOUS, shadow_digest=TARGET, pairs=20, agreed=18, shadow_latency=histogram(500, 20)), TARGET
-    )  # fmt: skip
+    pairs = {"pairs": 20, "agreed": 18, "shadow_latency": histogram(500, 20), "score_shift": (20, -0.5, 1.5)}
+    shadow = of_window(window(bundle_digest=PREVIOUS, shadow_digest=TARGET, **pairs), TARGET)
     assert live + shadow == shadow + live
     assert (live + shadow).frames == 20
     assert (live + shadow).agreed == 18
+    assert (live + shadow).score_shift == (20, -0.5, 1.5)
     assert of_window(window(bundle_digest=PREVIOUS), TARGET) == Evidence()
     assert Evidence.from_json((live + shadow).to_json()) == live + shadow
 

@@ -179,7 +179,7 @@ def test_the_exposition_is_prometheus_text() -> None:
     for queue_us in (3, 30, 3_000_000):
         counts.answer(Times(4_000_000, queue_us * 1000, 1000, 2000, 3000), 7)
     counts.failure(5)
-    lines = exposition({("m", "1"): counts}, {("m", "1"): 2}).splitlines()
+    lines = exposition({("m", "1"): counts}, {("m", "1"): 2}, {}).splitlines()
     for line in (
         'nv_inference_request_success{model="m",version="1"} 3',
         'nv_inference_request_failure{model="m",version="1"} 1',
@@ -197,4 +197,4 @@ def test_the_exposition_is_prometheus_text() -> None:
 
 
 def counters() -> list[str]:
-    return [line for line in exposition({}, {}).splitlines() if line.startswith("# HELP")]
+    return [line for line in exposition({}, {}, {}).splitlines() if line.startswith("# HELP")]

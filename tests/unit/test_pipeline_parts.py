@@ -120,14 +120,22 @@ def test_a_window_tells_deltas() -> None:
     window.frames += 3
     window.answered(100)
     window.shadow_answered(1000)
-    window.pair(True)
-    window.pair(False)
+    window.pair(True, 0.25)
+    window.pair(False, -0.75)
+    window.pair(True, None)
     window.refuse("ARENA_TIMEOUT", 2)
     message = window.message(11.0, 42, {"frames_total": 3})
     assert (message["duration_s"], message["frames"], message["refused"], message["cpu_us"]) == (1.0, 3, 2, 42)
-    assert (message["pairs"], message["agreed"], message["refusals"]) == (2, 1, {"ARENA_TIMEOUT": 2})
+    assert (message["pairs"], message["agreed"], message["refusals"]) == (3, 2, {"ARENA_TIMEOUT": 2})
+    assert message["score_shift"] == [2, -0.25, 0.5]
     assert message["latency"][latency.bucket(100)] == sum(message["latency"]) == 1
     assert message["shadow_latency"][latency.bucket(1000)] == 1
+
+
+def test_a_window_is_not_empty_when_only_the_shadow_answered() -> None:
+    window = Window(10.0, "live", "shadow")
+    window.shadow_answered(1000)
+    assert not window.empty()
 
 
 def test_counters_outlive_their_users(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.ports import SeatClient
 from edge_agent.inference.oip.regions import Regions
 from edge_agent.inference.oip.server import Settings, make_sockets_for_the_group, serving
+from edge_agent.inference.oip.shadow import Shadow
+from edge_agent.inference.oip.trial import Shares, Trial
 from edge_agent.inference.tether import tie_to_parent
 from program import log
 
@@ -45,13 +47,19 @@ async def serve(settings: Settings, stream: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     agent = AgentStream(stream)
-    models, regions = Models(AttachSocket(Path(settings.run_dir) / ARENA_SOCKET), settings.line_limit), Regions(settings.shared_memory_uids)
-    async with serving(Front(models, agent, regions, settings.limits), settings) as ports:
-        running, stopped = asyncio.ensure_future(agent.run(*ports)), asyncio.ensure_future(stop.wait())
-        await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, stopped):
+    arenas, regions = AttachSocket(Path(settings.run_dir) / ARENA_SOCKET), Regions(settings.shared_memory_uids)
+    models, loop = Models(arenas, settings.line_limit), asyncio.get_running_loop()
+    shadow = Shadow(arenas.attach, lambda copy, outcome: loop.call_soon_threadsafe(trial.compared, copy, outcome))
+    trial = Trial(models, Shares(settings.shadow_share, settings.canary_share), shadow)
+    async with serving(Front(models, agent, regions, settings.limits, trial), settings) as ports:
+        shadowing = asyncio.ensure_future(asyncio.to_thread(shadow.run))
+        tasks = [asyncio.ensure_future(agent.run(*ports, trial.windows)), asyncio.ensure_future(stop.wait())]
+        await asyncio.wait([*tasks, shadowing], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(running, stopped, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        shadow.close()
+        await shadowing
     models.close()
     regions.close()
 

@@ -1,10 +1,13 @@
-"""The front's end of its stream to the agent: it is alive, and what clients ask of the repository. contracts/oip.py has the messages."""
+"""The front's end of its stream to the agent: it is alive, what was answered, what clients ask of the repository.
+
+contracts/oip.py has the messages.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from contracts.errors import CODES, SkerryError, error
@@ -32,10 +35,10 @@ class AgentStream:
     async def unload(self, name: str, version: str) -> None:
         await self._ask({"op": "unload", "name": name, "version": version})
 
-    async def run(self, rest_port: int, grpc_port: int) -> None:
-        """Until the agent is gone."""
+    async def run(self, rest_port: int, grpc_port: int, windows: Callable[[], Sequence[dict[str, Any]]]) -> None:
+        """Until the agent is gone. `windows`: what has come together since it was last asked."""
         await self._send({"kind": "hello", "rest_port": rest_port, "grpc_port": grpc_port})
-        beating = asyncio.ensure_future(self._beat())
+        beating = asyncio.ensure_future(self._beat(windows))
         try:
             await self._listen()
         finally:
@@ -74,8 +77,10 @@ class AgentStream:
                 if message["kind"] == "answer" and future is not None and not future.done():
                     future.set_result(message)
 
-    async def _beat(self) -> None:
+    async def _beat(self, windows: Callable[[], Sequence[dict[str, Any]]]) -> None:
         while True:
+            for window in windows():
+                await self._send(window)
             await self._send({"kind": "alive"})
             await asyncio.sleep(ALIVE_S)
 

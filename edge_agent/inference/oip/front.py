@@ -6,7 +6,8 @@ Descriptions are JSON-like, in the protocol's words.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from contracts.errors import SkerryError, error
@@ -21,10 +22,14 @@ from edge_agent.inference.oip.request import InferRequest, InputTensor, Part, Si
 from edge_agent.inference.oip.rest_codec import OutputTensor
 from edge_agent.inference.oip.statistics import ModelCounts, Times, exposition
 from edge_agent.inference.oip.status import RETRY_ON_A_FRESH_LIST
+from edge_agent.inference.oip.trial import Trial
 
 T = TypeVar("T")
+Parse = Callable[[Model], InferRequest]
+Render = Callable[[Model, str, Sequence[OutputTensor]], T]
 EXTENSIONS = ("classification", "model_configuration", "model_repository", "statistics", "system_shared_memory", "binary_tensor_data")
 TYPES: Mapping[str, str] = {datatype: f"TYPE_{datatype}" for datatype in OF_MANIFEST.values()}
+CANARYS_TIME = 0.5  # of the request's: what is left is the live model's, should the candidate fail
 _UNLOAD_PARAMETERS = frozenset({"version", "unload_dependents"})
 
 
@@ -35,8 +40,10 @@ class Limits(NamedTuple):
 
 
 class Front:
-    def __init__(self, models: Models, repository: Repository, regions: Regions, limits: Limits) -> None:
+    def __init__(self, models: Models, repository: Repository, regions: Regions, limits: Limits, trial: Trial | None = None) -> None:
+        """Without a `trial` no candidate answers, and nothing is copied to one."""
         self.regions, self.limits = regions, limits
+        self._trial = trial or Trial(models)
         self._models, self._repository = models, repository
         self._counts: dict[tuple[str, str], ModelCounts] = {}
 
@@ -88,7 +95,7 @@ class Front:
     async def metrics(self) -> str:
         models = {model.digest: (model.name, model.version) for model in await self._models.all()}
         waiting = self._models.pending()
-        return exposition(self._counts, {key: waiting.get(digest, 0) for digest, key in models.items()})
+        return exposition(self._counts, {key: waiting.get(digest, 0) for digest, key in models.items()}, self._trial.counts)
 
     def shared_memory(self, local: bool) -> Regions:
         """Raises RejectedError OIP_REGION_OWNER to callers over TCP: nobody knows who they are."""
@@ -115,39 +122,62 @@ class Front:
 
     # -- inference
 
-    async def infer(
-        self,
-        name: str,
-        version: str,
-        parse: Callable[[Model], InferRequest],
-        render: Callable[[Model, str, Sequence[OutputTensor]], T],
-        local: bool,
-    ) -> T:
+    async def infer(self, name: str, version: str, parse: Parse, render: Render[T], local: bool) -> T:
         """`local`: the caller came over the Unix socket, so shared memory may be named. Raises OIP_*, ARENA_*, WORKER_*."""
         model = await self._models.find(name, version)
         try:
-            return await self._infer(model, parse, render, local)
+            return await self._infer(model, not version, parse, render, local)
         except SkerryError as refused:
             if refused.code not in RETRY_ON_A_FRESH_LIST:
                 raise
         self._models.forget()  # the version was swapped under our hands
-        return await self._infer(await self._models.find(name, version), parse, render, local)
+        return await self._infer(await self._models.find(name, version), not version, parse, render, local)
 
-    async def _infer(
-        self, model: Model, parse: Callable[[Model], InferRequest], render: Callable[[Model, str, Sequence[OutputTensor]], T], local: bool
+    async def _infer(self, model: Model, any_version: bool, parse: Parse, render: Render[T], local: bool) -> T:
+        began_ns = time.monotonic_ns()
+        with self._failure_counted(model, began_ns):
+            request = parse(model)
+        candidate = self._trial.canary(model, request.id) if any_version else None
+        if candidate is not None:
+            try:
+                rendered = await self._answer(candidate, request, render, local, began_ns, CANARYS_TIME)
+            except SkerryError as failed:
+                if failed.code.startswith("OIP_"):
+                    raise  # the request's own fault
+                self._trial.canary_failed(candidate)
+                if failed.code in RETRY_ON_A_FRESH_LIST:
+                    self._models.forget()  # the trial is over
+            else:
+                self._trial.canary_answered(candidate)
+                return rendered
+        return await self._answer(model, request, render, local, began_ns)
+
+    async def _answer(
+        self, model: Model, request: InferRequest, render: Render[T], local: bool, began_ns: int, share_of_time: float = 1.0
     ) -> T:
-        counts, began_ns = self._counts_of(model), time.monotonic_ns()
-        try:
-            call = _Call(lambda: self.shared_memory(local), parse(model), model, began_ns, self.limits.timeout_s)
+        with self._failure_counted(model, began_ns):
+            call = _Call(lambda: self.shared_memory(local), request, model, began_ns, self.limits.timeout_s, share_of_time)
             seat = await self._models.seat(model)
-            rendered = await seat.infer(
-                call.fill, lambda answer: render(model, call.request.id, call.outputs(answer)), call.deadline_ns, call.priority
-            )
-        except BaseException:
-            counts.failure(time.monotonic_ns() - began_ns)
-            raise
-        counts.answer(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
+
+            def use(answer: Answer) -> T:
+                self._trial.answered(model, answer)
+                rendered = render(model, request.id, call.outputs(answer))
+                self._trial.copy(model, seat.route, call.cell, answer)
+                return rendered
+
+            rendered = await seat.infer(call.fill, use, call.deadline_ns, call.priority)
+        self._counts_of(model).answer(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
         return rendered
+
+    @contextmanager
+    def _failure_counted(self, model: Model, began_ns: int) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as failed:
+            self._counts_of(model).failure(time.monotonic_ns() - began_ns)
+            if isinstance(failed, SkerryError):
+                self._trial.refused(model, failed.code)
+            raise
 
     def _counts_of(self, model: Model) -> ModelCounts:
         key = model.name, model.version
@@ -160,20 +190,25 @@ class Front:
 class _Call:
     """One request held against its model: what is written into the cell, and what is made of the answer."""
 
-    def __init__(self, shared: Callable[[], Regions], request: InferRequest, model: Model, began_ns: int, limit_s: float) -> None:
+    cell: Array  # once it is filled
+
+    def __init__(
+        self, shared: Callable[[], Regions], request: InferRequest, model: Model, began_ns: int, limit_s: float, share_of_time: float
+    ) -> None:
         """Raises RejectedError OIP_TENSOR, OIP_REGION_OWNER."""
-        self.request, self._model, self._shared, self._began_ns = request, model, shared, began_ns
+        self._model, self._shared, self._began_ns = model, shared, began_ns
         self._input: InputTensor = the_input(request, model.input)
         self._wanted: WantedOutput = the_output(request, model.output)
         if self._input.part or self._wanted.part:
             shared()
         limit_ns = int(limit_s * 1e9)
-        self.deadline_ns = began_ns + (min(request.timeout_us * 1000, limit_ns) or limit_ns)
+        self.deadline_ns = began_ns + int(share_of_time * (min(request.timeout_us * 1000, limit_ns) or limit_ns))
         self.priority = LOW if request.low_priority else HIGH
         self._read_ns = time.monotonic_ns() - began_ns
         self._answered_ns = self._queue_ns = self._infer_ns = 0
 
     def fill(self, cell: Array) -> None:
+        self.cell = cell
         before_ns = time.monotonic_ns()
         given, part = self._input, self._input.part
         cell[...] = given.values if part is None else from_bytes(given.name, given.datatype, given.shape, self._shared().read(part))

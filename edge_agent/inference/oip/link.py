@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,12 +46,17 @@ class OipLink:
         python: str,
         front: Mapping[str, Any],
         repository: Repository,
+        take_window: Callable[[Mapping[str, Any]], None],
         settings: LinkSettings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Starts nothing. `front`: server.Settings of the front as JSON-like values, without run_dir."""
+        """Starts nothing. `front`: server.Settings of the front as JSON-like values, without run_dir.
+
+        `take_window`: a `window` of contracts/pipeline.py, for the reports.
+        """
         self.ports = {"rest": 0, "grpc": 0}
         self._python, self._front, self._repository = python, {**front, "run_dir": str(run_dir)}, repository
+        self._take_window = take_window
         self._settings, self._clock, self._log = settings or LinkSettings(), clock or SystemClock(), Log("oip")
         self._child: Child | None = None
         self._heard_s = 0.0
@@ -132,6 +137,8 @@ class OipLink:
         if message["kind"] == "hello":
             self.ports = {"rest": message["rest_port"], "grpc": message["grpc_port"]}
             self._log("oip_ready", pid=self.pid(), **{f"{name}_port": port for name, port in self.ports.items()})
+        elif message["kind"] == "window":
+            self._take_window(message)
         elif message["kind"] == "repository":  # loading takes its time: what it says meanwhile is heard
             request = asyncio.ensure_future(self._answer(stream, message))
             self._requests.add(request)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.errors import RejectedError, error
 from edge_agent.inference.oip.ports import Arenas
@@ -32,6 +32,7 @@ class Model:
     input: Signature
     output: Signature
     backend: str = ""
+    candidate: bool = False  # an update tries it beside the live one
 
     @classmethod
     def of(cls, listed: Mapping[str, Any]) -> Model:
@@ -44,6 +45,7 @@ class Model:
             input=Signature.of(listed["input"]),
             output=Signature.of(listed["output"]),
             backend=str(listed.get("backend", "")),
+            candidate=bool(listed.get("candidate", False)),
         )
 
     @property
@@ -65,10 +67,23 @@ def _why(meant: Sequence[Model]) -> str:
     return "several versions, none of them live: name one" if meant else ""
 
 
+class Pair(NamedTuple):
+    """Whose answers are compared."""
+
+    live: Model | None = None
+    candidate: Model | None = None  # only one that is ready: it has passed its golden vectors
+
+
+def pair_of(models: Sequence[Model]) -> Pair:
+    live = next((model for model in models if model.live), None)
+    return Pair(live, next((model for model in models if model.candidate and model.ready), None) if live else None)
+
+
 class Models:
     def __init__(self, arenas: Arenas, line_limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`line_limit`: requests of one model that may wait for a cell."""
         self._arenas, self._line_limit, self._monotonic = arenas, line_limit, monotonic
+        self.pair = Pair()  # of the last list
         self._listed: tuple[Model, ...] = ()
         self._listed_s = float("-inf")
         self._found: dict[tuple[str, str], Model] = {}  # what was asked for -> what it meant in this list
@@ -107,7 +122,8 @@ class Models:
         return await asyncio.shield(attaching)
 
     def forget(self) -> None:
-        """What was listed is out of date."""
+        """What was listed is out of date; no candidate is tried by it any more."""
+        self.pair = self.pair._replace(candidate=None)
         self._listed_s = float("-inf")
 
     def pending(self) -> dict[str, int]:
@@ -135,6 +151,7 @@ class Models:
         try:
             listed = await asyncio.to_thread(self._arenas.models)
             self._listed, self._listed_s = tuple(Model.of(one) for one in listed), self._monotonic()
+            self.pair = pair_of(self._listed)
             self._found.clear()
             self._close_ended()
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from edge_agent.inference.client import Answer, Cell, Ticket
+from edge_agent.inference.client import Answer, Array, Cell, Ticket
 
 
 class SeatClient(Protocol):
@@ -15,6 +15,7 @@ class SeatClient(Protocol):
 
     @property
     def detached(self) -> bool: ...
+    def infer(self, values: Array, timeout_s: float, priority: str = ...) -> Answer: ...
     def reserve(self) -> Cell: ...
     def commit(self, cell: Cell, deadline_ns: int, priority: str = ...) -> Ticket: ...
     def hold(self, ticket: Ticket) -> Answer: ...

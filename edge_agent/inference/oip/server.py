@@ -42,6 +42,8 @@ class Settings(NamedTuple):
     grpc_port: int | None = None
     shared_memory_uids: tuple[int, ...] = ()
     line_limit: int = 32
+    shadow_share: float = 0.1
+    canary_share: float = 0.0
     limits: Limits = Limits()
 
     @classmethod

@@ -7,10 +7,12 @@ worker's, compute_output is making the answer.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+T = TypeVar("T")
 QUEUE_EDGES_US = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 1_000_000)
 
 
@@ -61,6 +63,18 @@ class ModelCounts:
         }
 
 
+@dataclass
+class TrialCounts:
+    """Of one candidate beside a live model."""
+
+    sent: int = 0
+    shed: Counter[str] = field(default_factory=Counter)  # by error code, or QUEUE_FULL
+    compared: int = 0
+    agreed: int = 0
+    canary_answered: int = 0
+    canary_failed: int = 0
+
+
 Counts = Mapping[tuple[str, str], ModelCounts]  # (name, version) -> counts
 
 _COUNTERS: tuple[tuple[str, str, Callable[[ModelCounts], int]], ...] = (
@@ -75,15 +89,33 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ModelCounts], int]], ...] = (
 )  # fmt: skip
 
 
-def exposition(counts: Counts, pending: Mapping[tuple[str, str], int]) -> str:
+Trials = Mapping[tuple[str, str], TrialCounts]  # (name, version) of the candidate -> counts
+
+_TRIAL_COUNTERS: tuple[tuple[str, str, Callable[[TrialCounts], int]], ...] = (
+    ("skerry_oip_shadow_sent", "Requests of the live model copied to the candidate", lambda c: c.sent),
+    ("skerry_oip_shadow_compared", "Copies whose answer was held against the live model's", lambda c: c.compared),
+    ("skerry_oip_shadow_agreed", "Copies that got the same answer", lambda c: c.agreed),
+    ("skerry_oip_canary_answered", "Requests that the candidate answered in place of the live model", lambda c: c.canary_answered),
+    ("skerry_oip_canary_failed", "Requests that the candidate was to answer and the live model answered", lambda c: c.canary_failed),
+)
+
+
+def exposition(counts: Counts, pending: Mapping[tuple[str, str], int], trials: Trials) -> str:
     """The Prometheus text format."""
-    return "\n".join((*_counters(counts), *_pending(pending), *_queue(counts), ""))
+    lines = (*_counters(_COUNTERS, counts), *_pending(pending), *_queue(counts), *_counters(_TRIAL_COUNTERS, trials), *_shed(trials))
+    return "\n".join((*lines, ""))
 
 
-def _counters(counts: Counts) -> Iterator[str]:
-    for name, text, value in _COUNTERS:
+def _counters(table: Iterable[tuple[str, str, Callable[[T], int]]], counts: Mapping[tuple[str, str], T]) -> Iterator[str]:
+    for name, text, value in table:
         yield from _head(name, text, "counter")
         yield from (f"{name}{{{_labels(*key)}}} {value(one)}" for key, one in counts.items())
+
+
+def _shed(trials: Trials) -> Iterator[str]:
+    yield from _head("skerry_oip_shadow_shed", "Copies that were not made, or got no answer", "counter")
+    for key, one in trials.items():
+        yield from (f'skerry_oip_shadow_shed{{{_labels(*key)},code="{code}"}} {count}' for code, count in one.shed.items())
 
 
 def _pending(pending: Mapping[tuple[str, str], int]) -> Iterator[str]:
