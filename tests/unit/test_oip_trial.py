@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import pytest
 
 from contracts.errors import error
 from edge_agent.inference.oip.canary import chosen
-from edge_agent.inference.oip.compare import by_largest
+from edge_agent.inference.oip.compare import Comparison, by_largest
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
 from edge_agent.inference.oip.rest import RestApp
 from edge_agent.inference.oip.shadow import MAX_BYTES, MAX_COPIES, Shadow
 from edge_agent.inference.oip.trial import Shares, Trial
+from tests.simulators.bundles import OUTPUT_SHAPE, fake_slot
 from tests.simulators.oip import INPUT, SimArenas, SimSeatClient, listed
 from tests.unit.test_oip_front import Caller, SimRepository, piece
 
@@ -257,6 +259,26 @@ def test_without_a_candidate_the_live_model_is_counted_alone() -> None:
     asyncio.run(scenario())
 
 
+def test_what_the_caller_is_to_blame_for_is_not_held_against_the_live_model() -> None:
+    async def scenario() -> None:
+        async with bench(Shares(1.0), listed()) as here:
+            await here.ask()
+            here.trial.windows()
+            client = here.client(LIVE)
+            client.failure = error("WORKER_MODEL")
+            assert await here.ask() == "WORKER_MODEL"
+            client.failure, client.finite = None, False
+            nan = np.array([1, np.nan, 3, 4], "<f4").tobytes()
+            _, answer = await here("POST", "/v2/models/tiny/infer", piece(nan), headers={"Inference-Header-Content-Length": "0"})
+            client.at_once = False
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
+            hurried = piece(json.dumps({"inputs": [tensor], "parameters": {"timeout": 1000}}).encode())
+            _, late = await here("POST", "/v2/models/tiny/infer", hurried)
+            assert (answer["code"], late["code"], here.trial.windows()) == ("WORKER_NOT_FINITE", "ARENA_TIMEOUT", [])
+
+    asyncio.run(scenario())
+
+
 def test_prometheus_shows_the_trial() -> None:
     async def scenario() -> None:
         async with bench(Shares(1.0, 0.5)) as here:
@@ -273,7 +295,17 @@ def test_prometheus_shows_the_trial() -> None:
     asyncio.run(scenario())
 
 
-# -- without a bundle's processing
+# -- how answers are compared
+
+
+def test_the_bundles_own_processing_compares(tmp_path: Path) -> None:
+    """Its scores go through a softmax: a constant more in each logit is the same answer."""
+    _, slot, manifest = fake_slot(tmp_path)
+    route = {"slot": str(slot), "input": manifest.input.model_dump(), "output": manifest.output.model_dump()}
+    logits = np.linspace(0, 1, int(np.prod(OUTPUT_SHAPE)), dtype="<f4").reshape(OUTPUT_SHAPE)
+    verdict = Comparison(route, route)(logits, logits + 1)
+    assert verdict == (True, pytest.approx(0, abs=1e-6))
+    assert Comparison(route, {**route, "slot": "/nowhere"})(logits, logits + 1) == (True, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -155,12 +155,12 @@ class Front:
     async def _answer(
         self, model: Model, request: InferRequest, render: Render[T], local: bool, began_ns: int, share_of_time: float = 1.0
     ) -> T:
-        with self._failure_counted(model, began_ns):
+        with self._failure_counted(model, began_ns, hurried=request.timeout_us > 0):
             call = _Call(lambda: self.shared_memory(local), request, model, began_ns, self.limits.timeout_s, share_of_time)
             seat = await self._models.seat(model)
 
             def use(answer: Answer) -> T:
-                self._trial.answered(model, answer)
+                self._trial.answered(model, call.cell, answer)
                 rendered = render(model, request.id, call.outputs(answer))
                 self._trial.copy(model, seat.route, call.cell, answer)
                 return rendered
@@ -170,13 +170,14 @@ class Front:
         return rendered
 
     @contextmanager
-    def _failure_counted(self, model: Model, began_ns: int) -> Iterator[None]:
+    def _failure_counted(self, model: Model, began_ns: int, hurried: bool = False) -> Iterator[None]:
+        """`hurried`: the caller has set the deadline."""
         try:
             yield
         except BaseException as failed:
             self._counts_of(model).failure(time.monotonic_ns() - began_ns)
             if isinstance(failed, SkerryError):
-                self._trial.refused(model, failed.code)
+                self._trial.refused(model, failed, hurried)
             raise
 
     def _counts_of(self, model: Model) -> ModelCounts:

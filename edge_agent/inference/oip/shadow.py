@@ -42,6 +42,7 @@ class Shadow:
         """`tell` is called in the thread of `run`."""
         self._attach, self._tell = attach, tell
         self._queue: SimpleQueue[Copy | None] = SimpleQueue()
+        self._closing = False
         self._client: SeatClient | None = None
         self._of = ""  # the digest that the client is of
         self._comparison: tuple[tuple[str, str], Comparison] | None = None
@@ -53,7 +54,8 @@ class Shadow:
         self._queue.put(copy)
 
     def close(self) -> None:
-        """`run` ends after what waits."""
+        """`run` ends with what it is at; what waits is dropped."""
+        self._closing = True
         self._queue.put(None)
 
     # -- the thread
@@ -66,7 +68,7 @@ class Shadow:
             except Empty:
                 self._leave()
                 continue
-            if copy is None:
+            if copy is None or self._closing:
                 self._leave()
                 return
             self._tell(copy, self._ask(copy))

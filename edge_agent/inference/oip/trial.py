@@ -11,15 +11,19 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from contracts.errors import SkerryError
 from edge_agent.inference.client import Answer, Array
 from edge_agent.inference.oip.canary import chosen
 from edge_agent.inference.oip.compare import Route
 from edge_agent.inference.oip.models import Model, Models, Pair
 from edge_agent.inference.oip.shadow import COPY_S, Copy, Outcome, Shadow
 from edge_agent.inference.oip.statistics import TrialCounts
-from edge_agent.inference.oip.status import RETRY_ON_A_FRESH_LIST
+from edge_agent.inference.oip.status import RETRY_ON_A_FRESH_LIST, status_of
 from edge_agent.pipeline.windows import Window
 
+FIRST_OF_SERVER = 500  # HTTP: below it the fault is the request's
 NOT_FINITE = "WORKER_NOT_FINITE"
 _UNCOUNTED = RETRY_ON_A_FRESH_LIST | {NOT_FINITE}  # asked again; counted with its answer
 
@@ -51,8 +55,11 @@ class Trial:
         alike = (candidate.name, candidate.input, candidate.output) == (live.name, live.input, live.output)
         return candidate if alike else None
 
-    def answered(self, model: Model, answer: Answer) -> None:
+    def answered(self, model: Model, values: Array, answer: Answer) -> None:
+        """`values`: the input. What is not finite and was asked so says nothing about the model."""
         pair = self._models.pair
+        if not answer.finite and not np.isfinite(values).all():
+            return
         if _is(pair.live, model):
             window = self._window(pair)
             window.frames += 1
@@ -63,12 +70,13 @@ class Trial:
         elif _is(pair.candidate, model):
             self._window(pair).shadow_answered(answer.compute_us)
 
-    def refused(self, model: Model, code: str) -> None:
-        """What is wrong with the request itself (OIP_*) says nothing about the model."""
-        if _is(self._models.pair.live, model) and code not in _UNCOUNTED and not code.startswith("OIP_"):
+    def refused(self, model: Model, refused: SkerryError, hurried: bool) -> None:
+        """What is wrong with the request, or only with the deadline that its caller set (`hurried`), says nothing about the model."""
+        callers = status_of(refused).http < FIRST_OF_SERVER or (hurried and refused.code == "ARENA_TIMEOUT")
+        if _is(self._models.pair.live, model) and not callers and refused.code not in _UNCOUNTED:
             window = self._window(self._models.pair)
             window.frames += 1
-            window.refuse(code)
+            window.refuse(refused.code)
 
     def copy(self, live: Model, route: Route, values: Array, answer: Answer) -> None:
         """Copy what the live model was asked and has answered, if it is drawn. `values` and the answer's output are views."""
