@@ -15,7 +15,7 @@ import pytest
 
 from contracts.errors import error
 from edge_agent.inference.oip.canary import chosen
-from edge_agent.inference.oip.compare import Comparison, by_largest
+from edge_agent.inference.oip.compare import Comparison, Verdict, by_largest
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
@@ -303,9 +303,11 @@ def test_the_bundles_own_processing_compares(tmp_path: Path) -> None:
     _, slot, manifest = fake_slot(tmp_path)
     route = {"slot": str(slot), "input": manifest.input.model_dump(), "output": manifest.output.model_dump()}
     logits = np.linspace(0, 1, int(np.prod(OUTPUT_SHAPE)), dtype="<f4").reshape(OUTPUT_SHAPE)
-    verdict = Comparison(route, route)(logits, logits + 1)
-    assert verdict == (True, pytest.approx(0, abs=1e-6))
-    assert Comparison(route, {**route, "slot": "/nowhere"})(logits, logits + 1) == (True, 1.0)
+    verdict, without = (Comparison(route, other)(logits, logits + 1) for other in (route, {**route, "slot": "/nowhere"}))
+    assert verdict
+    assert verdict.agreed
+    assert verdict.shift == pytest.approx(0, abs=1e-6)
+    assert without == Verdict(True, 1.0)
 
 
 @pytest.mark.parametrize(
