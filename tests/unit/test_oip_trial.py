@@ -38,8 +38,8 @@ def ids(wanted: bool, share: float = 0.5) -> str:
 class Bench(Caller):
     """The front with its shadow's thread; `draw` 0 draws every request."""
 
-    def __init__(self, shares: Shares, *models: dict[str, Any], timeout_s: float = 5.0) -> None:
-        self.arenas = SimArenas(*(models or (listed(), listed(number=2, live=False, candidate=True))))
+    def __init__(self, shares: Shares, *models: dict[str, Any], timeout_s: float = 5.0, cells: int = 2) -> None:
+        self.arenas = SimArenas(*(models or (listed(), listed(number=2, live=False, candidate=True))), cells=cells)
         self.models, loop = Models(self.arenas, 4), asyncio.get_running_loop()
         self.shadow = Shadow(self.arenas.attach, lambda copy, outcome: loop.call_soon_threadsafe(self.trial.compared, copy, outcome))
         self.trial = Trial(self.models, shares, self.shadow, lambda: 0.0)
@@ -69,8 +69,8 @@ class Bench(Caller):
 
 
 @asynccontextmanager
-async def bench(shares: Shares, *models: dict[str, Any], timeout_s: float = 5.0) -> AsyncIterator[Bench]:
-    here = Bench(shares, *models, timeout_s=timeout_s)
+async def bench(shares: Shares, *models: dict[str, Any], timeout_s: float = 5.0, cells: int = 2) -> AsyncIterator[Bench]:
+    here = Bench(shares, *models, timeout_s=timeout_s, cells=cells)
     shadowing = asyncio.ensure_future(asyncio.to_thread(here.shadow.run))
     try:
         yield here
@@ -185,6 +185,25 @@ def test_what_finds_no_room_is_shed_without_a_word_to_the_caller() -> None:
             assert {await here.ask() for _ in range(MAX_COPIES + 3)} == {"1"}
             assert (here.counts.sent, here.counts.shed["QUEUE_FULL"]) == (MAX_COPIES + 2, 3)
             assert not here.shadow.room(8)
+
+    asyncio.run(scenario())
+
+
+def test_no_copies_are_made_while_callers_wait_for_the_live_model() -> None:
+    async def scenario() -> None:
+        async with bench(Shares(shadow=1.0), cells=1) as here:
+            await here.ask()
+            await here.until(lambda: here.counts.compared)
+            client = here.client(LIVE)
+            client.at_once = False
+            asked = [asyncio.ensure_future(here.ask()) for _ in range(2)]
+            await here.until(lambda: here.models.pending()[LIVE] == len(asked))
+            for one in asked:
+                await here.until(lambda: client.waiting)
+                client.settle()
+                await one
+            assert [await one for one in asked] == ["1", "1"]
+            assert (here.counts.sent, dict(here.counts.shed)) == (2, {"CALLERS_WAIT": 1})
 
     asyncio.run(scenario())
 

@@ -6,8 +6,7 @@ Descriptions are JSON-like, in the protocol's words.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from contracts.errors import SkerryError, error
@@ -135,8 +134,11 @@ class Front:
 
     async def _infer(self, model: Model, any_version: bool, parse: Parse, render: Render[T], local: bool) -> T:
         began_ns = time.monotonic_ns()
-        with self._failure_counted(model, began_ns):
+        try:
             request = parse(model)
+        except BaseException as failed:
+            self._failed(model, began_ns, failed)
+            raise
         candidate = self._trial.canary(model, request.id) if any_version else None
         if candidate is not None:
             try:
@@ -155,30 +157,28 @@ class Front:
     async def _answer(
         self, model: Model, request: InferRequest, render: Render[T], local: bool, began_ns: int, share_of_time: float = 1.0
     ) -> T:
-        with self._failure_counted(model, began_ns, hurried=request.timeout_us > 0):
+        try:
             call = _Call(lambda: self.shared_memory(local), request, model, began_ns, self.limits.timeout_s, share_of_time)
             seat = await self._models.seat(model)
 
             def use(answer: Answer) -> T:
                 self._trial.answered(model, call.cell, answer)
                 rendered = render(model, request.id, call.outputs(answer))
-                self._trial.copy(model, seat.route, call.cell, answer)
+                self._trial.copy(model, seat, call.cell, answer)
                 return rendered
 
             rendered = await seat.infer(call.fill, use, call.deadline_ns, call.priority)
+        except BaseException as failed:
+            self._failed(model, began_ns, failed, hurried=request.timeout_us > 0)
+            raise
         self._counts_of(model).answer(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
         return rendered
 
-    @contextmanager
-    def _failure_counted(self, model: Model, began_ns: int, hurried: bool = False) -> Iterator[None]:
+    def _failed(self, model: Model, began_ns: int, failed: BaseException, hurried: bool = False) -> None:
         """`hurried`: the caller has set the deadline."""
-        try:
-            yield
-        except BaseException as failed:
-            self._counts_of(model).failure(time.monotonic_ns() - began_ns)
-            if isinstance(failed, SkerryError):
-                self._trial.refused(model, failed, hurried)
-            raise
+        self._counts_of(model).failure(time.monotonic_ns() - began_ns)
+        if isinstance(failed, SkerryError):
+            self._trial.refused(model, failed, hurried)
 
     def _counts_of(self, model: Model) -> ModelCounts:
         key = model.name, model.version

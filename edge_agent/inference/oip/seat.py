@@ -28,6 +28,7 @@ class Seat:
         self._client, self._line_limit = client, line_limit
         self._answers: dict[Ticket, asyncio.Future[None]] = {}
         self._line: deque[asyncio.Future[None]] = deque()
+        self._without_cell = 0
         self._loop = asyncio.get_running_loop()
         self._watched = client.connection_fileno()
         self._loop.add_reader(client.fileno(), self._look)
@@ -42,6 +43,11 @@ class Seat:
     def pending(self) -> int:
         """Requests that wait for a cell or an answer."""
         return len(self._answers) + len(self._line)
+
+    @property
+    def crowded(self) -> bool:
+        """Requests wait for a cell."""
+        return self._without_cell > 0
 
     async def infer(self, fill: Callable[[Array], None], use: Callable[[Answer], T], deadline_ns: int, priority: str = HIGH) -> T:
         """`fill` writes the input, `use` reads the answer, both in shared memory and both at once.
@@ -77,7 +83,11 @@ class Seat:
                 return cell
         if len(self._line) >= self._line_limit:
             raise error("ARENA_BUSY", f"{len(self._line)} requests wait for a cell")
-        return await self._in_line(deadline_ns)
+        self._without_cell += 1  # the line is shorter by one whose turn came and who may have to go back
+        try:
+            return await self._in_line(deadline_ns)
+        finally:
+            self._without_cell -= 1
 
     async def _in_line(self, deadline_ns: int) -> Cell:
         turn: asyncio.Future[None] = self._loop.create_future()

@@ -68,7 +68,7 @@ class TrialCounts:
     """Of one candidate beside a live model."""
 
     sent: int = 0
-    shed: Counter[str] = field(default_factory=Counter)  # by error code, or QUEUE_FULL
+    shed: Counter[str] = field(default_factory=Counter)  # by error code, or QUEUE_FULL, CALLERS_WAIT
     compared: int = 0
     agreed: int = 0
     canary_answered: int = 0

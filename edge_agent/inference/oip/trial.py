@@ -16,8 +16,8 @@ import numpy as np
 from contracts.errors import SkerryError
 from edge_agent.inference.client import Answer, Array
 from edge_agent.inference.oip.canary import chosen
-from edge_agent.inference.oip.compare import Route
 from edge_agent.inference.oip.models import Model, Models, Pair
+from edge_agent.inference.oip.seat import Seat
 from edge_agent.inference.oip.shadow import COPY_S, Copy, Outcome, Shadow
 from edge_agent.inference.oip.statistics import TrialCounts
 from edge_agent.inference.oip.status import RETRY_ON_A_FRESH_LIST, status_of
@@ -78,17 +78,17 @@ class Trial:
             window.frames += 1
             window.refuse(refused.code)
 
-    def copy(self, live: Model, route: Route, values: Array, answer: Answer) -> None:
-        """Copy what the live model was asked and has answered, if it is drawn. `values` and the answer's output are views."""
+    def copy(self, live: Model, seat: Seat, values: Array, answer: Answer) -> None:
+        """Copy what the live model was asked on its seat and has answered, if it is drawn. `values` and the answer's output are views."""
         candidate = self._beside(live)
         if self._shadow is None or candidate is None or candidate.input != live.input or self._draw() >= self._shares.shadow:
             return
         counts = self._counts_of(candidate)
-        if not self._shadow.room(values.nbytes):
-            counts.shed["QUEUE_FULL"] += 1
+        if (why := _no_copy(seat, self._shadow, values.nbytes)) is not None:
+            counts.shed[why] += 1
             return
         deadline_ns = time.monotonic_ns() + int(COPY_S * 1e9)
-        self._shadow.put(Copy(live, candidate, route, values.copy(), answer.output.copy(), deadline_ns))
+        self._shadow.put(Copy(live, candidate, seat.route, values.copy(), answer.output.copy(), deadline_ns))
         counts.sent += 1
 
     def canary_answered(self, candidate: Model) -> None:
@@ -131,6 +131,13 @@ class Trial:
 
     def _counts_of(self, candidate: Model) -> TrialCounts:
         return self.counts.setdefault((candidate.name, candidate.version), TrialCounts())
+
+
+def _no_copy(seat: Seat, shadow: Shadow, nbytes: int) -> str | None:
+    """Under pressure copies are the first that go."""
+    if seat.crowded:
+        return "CALLERS_WAIT"
+    return None if shadow.room(nbytes) else "QUEUE_FULL"
 
 
 def _is(one: Model | None, other: Model) -> bool:
