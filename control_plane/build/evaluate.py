@@ -70,7 +70,8 @@ class Evaluator:
 def _slot_manifest(input_spec: TensorSpec, output_spec: TensorSpec) -> dict[str, Any]:
     """The part of a manifest that the worker reads. Here each graph runs on ONNX Runtime, the TensorRT form too (no GPU needed)."""
     variant = {"member": "model.onnx", "backend": "onnxruntime", "precision": "fp32", "runtime_min": "1.0", "runtime_max": "99.0"}
-    return {"input": input_spec.model_dump(mode="json"), "output": output_spec.model_dump(mode="json"), "variants": [variant]}
+    tensors = {"input": input_spec.model_dump(mode="json"), "output": output_spec.model_dump(mode="json")}
+    return {**tensors, "variants": [variant], "tolerance": {}}  # there are no golden vectors to compare with yet
 
 
 def _last_json(out: bytes) -> dict[str, Any]:
