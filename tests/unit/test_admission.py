@@ -19,6 +19,8 @@ from edge_agent.core.health import Observed, Rules, judge
 from edge_agent.core.orders import order_of, parse
 from edge_agent.core.record import Record
 from edge_agent.core.windows import summary_of
+from edge_agent.loops.exchange import Exchange
+from edge_agent.pipeline.windows import Window
 from processing.latency import bucket, empty
 from tests.simulators.bundle_bytes import PROFILE, BundleBytes, make_bundle, member
 
@@ -229,6 +231,22 @@ def test_windows_are_summed() -> None:
     body = summary.body()
     assert (body["frames"], sum(body["latency"]), body["pairs"], sum(body["shadow_latency"]), body["refused"]) == (11, 11, 7, 7, 1)
     assert not summary.fits({**window(1), "shadow_digest": "2" * 64})
+
+
+def test_a_device_with_a_source_and_a_front_adds_both() -> None:
+    pipeline, front = (Window(0.0, "1" * 64, "2" * 64) for _ in range(2))
+    for one, frames in ((pipeline, 3), (front, 5)):
+        one.frames = frames
+        one.answered(100)
+        one.shadow_answered(200)
+        one.pair(True, 0.5)
+    exchange = Exchange()
+    exchange.observe("1" * 64)
+    for one in (pipeline, front):
+        exchange.take_window(one.message(1.0, 0, {}))
+    (summary,) = exchange.take_summaries()
+    assert (summary.frames, summary.pairs, sum(summary.latency), sum(summary.shadow_latency)) == (8, 2, 2, 2)
+    assert (summary.score_shift, exchange.observed("1" * 64).frames) == ((2, 0.5, 0.0), 8)
 
 
 def test_a_window_of_late_pairs_is_not_blank_and_score_shifts_add_up() -> None:

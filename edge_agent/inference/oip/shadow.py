@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from threading import Event
 from typing import NamedTuple
 
 from contracts.errors import SkerryError, error
@@ -19,7 +20,8 @@ from edge_agent.inference.oip.ports import SeatClient
 
 MAX_COPIES, MAX_BYTES = 8, 16 * 1024**2  # that wait; one may wait whatever its size
 COPY_S = 1.0  # a copy that has no answer so long after the caller had one is given up
-IDLE_S = 2.0
+REST_S = 0.005  # after each: to wake the thread is what costs the event loop most, so it looks at most so often
+IDLE_S = 2.0  # without a copy, then the seat is given back
 
 
 class Copy(NamedTuple):
@@ -42,7 +44,7 @@ class Shadow:
         """`tell` is called in the thread of `run`."""
         self._attach, self._tell = attach, tell
         self._queue: SimpleQueue[Copy | None] = SimpleQueue()
-        self._closing = False
+        self._closing = Event()
         self._client: SeatClient | None = None
         self._of = ""  # the digest that the client is of
         self._comparison: tuple[tuple[str, str], Comparison] | None = None
@@ -55,7 +57,7 @@ class Shadow:
 
     def close(self) -> None:
         """`run` ends with what it is at; what waits is dropped."""
-        self._closing = True
+        self._closing.set()
         self._queue.put(None)
 
     # -- the thread
@@ -68,10 +70,11 @@ class Shadow:
             except Empty:
                 self._leave()
                 continue
-            if copy is None or self._closing:
+            if copy is None or self._closing.is_set():
                 self._leave()
                 return
             self._tell(copy, self._ask(copy))
+            self._closing.wait(REST_S)
 
     def _ask(self, copy: Copy) -> Outcome:
         try:
