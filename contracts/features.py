@@ -5,8 +5,9 @@ The same data is built into nanoarrow on the device (`sync/codec`) and into pyar
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,6 +49,10 @@ class FeatureSchema(Wire):
         if len(set(names)) != len(names) or set(names) & {column.name for column in ROW_ID}:
             raise ValueError("column names must be unique and not those of the row id")
         return self
+
+    def of_window(self, name: str, columns: Sequence[Mapping[str, Any]]) -> FeatureSchema:
+        """Of the rows of a window over rows of this schema; `columns` as processing.windows gives them."""
+        return FeatureSchema(family=f"{self.family}__{name}", columns=(*FRAME_COLUMNS, *(Column(**column) for column in columns)))
 
     @property
     def schema_id(self) -> str:

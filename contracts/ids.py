@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 DEVICE_ID = re.compile(r"dev-[a-z2-7]{26}")
 SERVICE_ID = re.compile(r"svc-(?P<role>[a-z]+)-(?P<n>[0-9]+)")
 SERVICE_ROLES = ("control", "ingest", "build")
-LANES = ("live", "bulk", "alert")
+LANES = ("windows", "live", "bulk", "alert")  # in the order in which they go: windows are few, and say most
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 DeviceId = Annotated[str, StringConstraints(pattern=r"^dev-[a-z2-7]{26}$")]

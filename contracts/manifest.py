@@ -104,6 +104,7 @@ class Manifest(Wire):
     variants: tuple[Variant, ...] = Field(min_length=1)
     members: dict[MemberName, Member]
     feature_schema: FeatureSchema  # equal to the member's content; here so that the agent needs no second read
+    window_schemas: tuple[FeatureSchema, ...] = Field(default=(), max_length=8)  # of processing.json's windows, in its order
     tolerance: Tolerance
     limits: Limits
     evaluation: Evaluation
@@ -121,7 +122,7 @@ class Manifest(Wire):
 
 
 def processing_spec(raw: Any) -> dict[str, Any]:
-    """Shape of processing.json: {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...]}; see processing/pipeline.py."""
+    """Shape of processing.json: {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...], "windows": [...]}; see processing/."""
     if not isinstance(raw, dict) or not isinstance(raw.get("pre"), list) or not isinstance(raw.get("post"), list):
         raise ValueError("processing.json holds two lists, pre and post")
     return raw

@@ -20,7 +20,9 @@ from typing import Any
 from contracts.assignment import Assignment
 from contracts.errors import SkerryError, error
 from contracts.features import FeatureSchema
+from contracts.ids import LANES
 from contracts.manifest import Manifest
+from contracts.pipeline import LIVE_LANE
 from edge_agent import AGENT_VERSION, status
 from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.adapters.blobs import BlobClient
@@ -133,7 +135,7 @@ class Agent:
             device=identity.device,
             boot_id=self._stamp.boot,
             key=identity.signing_key(),
-            budgets={"live": config.budgets.live_bytes, "bulk": config.budgets.bulk_bytes, "alert": config.budgets.alert_bytes},
+            budgets={lane: getattr(config.budgets, f"{lane}_bytes") for lane in LANES},
             clock=self._clock,
             reserve_bytes=config.budgets.reserve_bytes,
         )
@@ -172,7 +174,7 @@ class Agent:
             )
 
     def _accepted_live_rows(self) -> int:
-        return sum(entry.accepted_rows for entry in self._outbox.ledger().values() if entry.lane == "live")
+        return sum(entry.accepted_rows for entry in self._outbox.ledger().values() if entry.lane == LIVE_LANE)
 
     def _make_loops(self) -> None:
         backoff, trust = Backoff(cap_s=self._config.network.retry_cap_s), LateTrust(self._new_trust)

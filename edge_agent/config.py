@@ -47,6 +47,7 @@ def _is_topic(url: str) -> bool:
 
 class BudgetConfig(_Table):
     live_bytes: int = Field(default=256 * 1024**2, gt=0)  # disk for rows of lane `live` that are not acked yet
+    windows_bytes: int = Field(default=16 * 1024**2, gt=0)  # the same for lane `windows`: rows of feature windows
     bulk_bytes: int = Field(default=64 * 1024**2, gt=0)  # the same for lane `bulk`
     alert_bytes: int = Field(default=16 * 1024**2, gt=0)  # the same for lane `alert`
     reserve_bytes: int = Field(default=8 * 1024**2, ge=0)  # stays free of the disk, whatever the lanes may hold: acks need some

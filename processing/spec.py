@@ -1,4 +1,4 @@
-"""Reading one operation of a processing.json: every field by name, within its limits, and none left over. Pure.
+"""Reading one entry of a processing.json: every field by name, within its limits, and none left over. Pure.
 
 A specification comes with a bundle and may be hostile or newer than this code: a field that is not known would be done without, and the
 bytes would be others than in training. So it is refused.
@@ -23,11 +23,33 @@ class FrameUnfitError(ValueError):
 
 
 class Fields:
-    def __init__(self, entry: Any) -> None:
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("op"), str):
-            raise SpecError("an operation is an object with its name as `op`")
-        self.op = str(entry["op"])
-        self._left = {str(name): value for name, value in entry.items() if name != "op"}
+    """An operation, whose name is its `op`, or a window or a feature, which has a `name`."""
+
+    def __init__(self, entry: Any, title: str = "op") -> None:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get(title), str):
+            raise SpecError("{} is an object with its name as `{}`".format("an operation" if title == "op" else "an entry", title))
+        self.op = str(entry[title])
+        self._left = {str(name): value for name, value in entry.items() if name != title}
+
+    def named(self) -> str:
+        """A name that the specification gives; it becomes part of table and column names."""
+        if not CLASS_NAME.fullmatch(self.op):
+            raise SpecError(f"a name is of small letters, digits and _, not {_short(self.op)}")
+        return self.op
+
+    def either(self, *names: str) -> str:
+        """The one of `names` that is given."""
+        given = [name for name in names if name in self._left]
+        if len(given) != 1:
+            raise SpecError("{} has one of {}".format(_short(self.op), " and ".join(names)))
+        return given[0]
+
+    def value(self, name: str) -> Any:
+        """Whatever stands there: the caller judges."""
+        return self._take(name)
+
+    def entries(self, name: str, most: int) -> Sequence[Any]:
+        return self._list(name, most)
 
     def whole(self, name: str, low: int, high: int, default: int | None = None) -> int:
         value = self._take(name, default)

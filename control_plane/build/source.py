@@ -21,7 +21,7 @@ from contracts.errors import TrustError, error
 from contracts.features import FeatureSchema
 from contracts.manifest import TensorSpec, processing_spec
 from contracts.release import ModelRegistration
-from processing import pipeline
+from processing import pipeline, windows
 from processing.onnx_file import external_tensors
 from processing.pipeline import Processing
 from processing.rows import RowMaker
@@ -50,6 +50,7 @@ class Source:
     processing_bytes: bytes
     processing: Processing
     feature_schema: FeatureSchema
+    window_schemas: tuple[FeatureSchema, ...]
     materials: dict[str, str]  # name -> sha256 of the registered files, for the provenance
 
     @property
@@ -64,7 +65,7 @@ def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: d
     calibration = _array(files["calibration"], "calibration", "x", np.float32)
     held_out = _array(files["held_out"], "held_out", "x", np.float32)
     schema = _schema(files["feature_schema"])
-    processing = _processing(files["processing"], graph_input, graph_output, schema)
+    processing, window_schemas = _processing(files["processing"], graph_input, graph_output, schema)
     labels = _labels(files["held_out"], processing)
     for name, x in (("calibration", calibration), ("held_out", held_out)):
         if x.shape[1:] != graph_input.shape[1:] or not len(x) or not np.isfinite(x).all():
@@ -73,7 +74,7 @@ def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: d
         raise error("BUILD_SOURCE", "held_out", f"{labels.shape} labels for {len(held_out)} samples, at least {min_held_out} are wanted")
     return Source(
         files["model"], graph_input, graph_output, calibration, held_out, labels, files["signature"], files["processing"], processing,
-        schema, _materials(registration),
+        schema, window_schemas, _materials(registration),
     )  # fmt: skip
 
 
@@ -137,15 +138,18 @@ def _labels(held_out: bytes, processing: Processing) -> NDArray[Any]:
     return boxes
 
 
-def _processing(data: bytes, input_spec: TensorSpec, output_spec: TensorSpec, schema: FeatureSchema) -> Processing:
+def _processing(
+    data: bytes, input_spec: TensorSpec, output_spec: TensorSpec, schema: FeatureSchema
+) -> tuple[Processing, tuple[FeatureSchema, ...]]:
     """Compiled and held against the model and the feature schema: what a device would refuse is not built."""
     try:
-        compiled = pipeline.compile(processing_spec(dsse.parse_json(data)))
+        spec, columns = processing_spec(dsse.parse_json(data)), [column.model_dump() for column in schema.columns]
+        compiled = pipeline.compile(spec)
         compiled.check(input_spec.shape, output_spec.shape)
-        RowMaker([column.model_dump() for column in schema.columns], compiled.keys)
+        RowMaker(columns, compiled.keys)
+        return compiled, tuple(schema.of_window(window.name, window.columns) for window in windows.compile(spec, columns))
     except ValueError as refused:
         raise error("BUILD_PROCESSING", "processing", str(refused)[:300]) from refused
-    return compiled
 
 
 def _schema(schema: bytes) -> FeatureSchema:

@@ -158,8 +158,8 @@ def claimable_job(session: Session, claimed_before: datetime) -> BuildJobRow | N
 def add_signed(session: Session, release_id: str, digest: str, raw: bytes, manifest: Manifest) -> None:
     """Adding a digest again changes nothing."""
     session.merge(SignedBundleRow(digest=digest, release=release_id, profile=manifest.profile, length=len(raw), manifest=raw.decode()))
-    schema = manifest.feature_schema
-    session.merge(FeatureSchemaRow(schema_id=schema.schema_id, schema=schema.model_dump(mode="json")))
+    for schema in (manifest.feature_schema, *manifest.window_schemas):
+        session.merge(FeatureSchemaRow(schema_id=schema.schema_id, schema=schema.model_dump(mode="json")))
 
 
 def signed(session: Session, digest: str) -> SignedBundle | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import SkerryError, error
+from contracts.features import FeatureSchema
 from contracts.manifest import Manifest, TensorSpec
 from edge_agent.core.memory import check_room
 from edge_agent.inference import wire
@@ -149,7 +150,8 @@ class WorkerHost:
             "input": input_.model_dump(mode="json"),
             "output": output.model_dump(mode="json"),
             "schema_id": manifest.feature_schema.schema_id,
-            "columns": [column.model_dump(mode="json") for column in manifest.feature_schema.columns],
+            "columns": _columns(manifest.feature_schema),
+            "windows": [{"schema_id": schema.schema_id, "columns": _columns(schema)} for schema in manifest.window_schemas],
         }
         return route, worker.arena.descriptors(seat)
 
@@ -366,3 +368,7 @@ async def _ended(worker: _Worker) -> int:
     if worker.child is None:
         raise AssertionError("a worker that is kept has a child")
     return await worker.child.wait()
+
+
+def _columns(schema: FeatureSchema) -> list[dict[str, Any]]:
+    return [column.model_dump(mode="json") for column in schema.columns]

@@ -163,7 +163,8 @@ class Works:
 
     async def _load(self, digest: str) -> Manifest:
         manifest = await asyncio.to_thread(self._slots.manifest, digest)
-        self._know_schema(manifest.feature_schema)
+        for schema in (manifest.feature_schema, *manifest.window_schemas):
+            self._know_schema(schema)
         if digest not in self._workers.loaded():
             await self._workers.unload(digest)  # one whose circuit is open is not loaded, but still there
             await self._workers.load(digest, self._slots.path(digest), manifest)

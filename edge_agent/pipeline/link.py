@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import LocalFaultError, SkerryError, TransientError, error
+from contracts.pipeline import LIVE_LANE
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import backoff_s
 from edge_agent.inference.within import within
@@ -234,13 +235,13 @@ class PipelineLink:
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         rows = request["rows"]
-        reply: dict[str, Any] = {"kind": "answer", "request_no": request["request_no"]}
+        reply: dict[str, Any] = {"kind": "answer", "request_no": request["request_no"], "lane": request["lane"]}
         try:
             stream, seq = await asyncio.to_thread(self._accept, request["lane"], request["schema_id"], request["bundle_digest"], rows)
         except SkerryError as refused:
             self._log.debug("rows_refused", code=refused.code, rows=len(rows))
             return {**reply, "code": refused.code, "retry_after_ms": int(_retry_after_s(refused) * 1000)}
-        if self._counters is not None:
+        if self._counters is not None and request["lane"] == LIVE_LANE:  # a window is no frame
             self._counters.add(Count.ACCEPTED, len(rows))
         return {**reply, "stream": stream, "seq": seq}
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import SkerryError
+from contracts.pipeline import LIVE_LANE, WINDOW_LANE
 from edge_agent.inference.client import Answer, Client, Ticket
+from edge_agent.pipeline.folding import origins
 from edge_agent.pipeline.outgoing import Origin
-from processing import pipeline
+from processing import pipeline, windows
 from processing.rows import RowMaker
 from processing.spec import FrameUnfitError
 
@@ -20,14 +22,16 @@ Array = Any
 class Model:
     """Opened from a `route` of contracts/pipeline.py and its three descriptors, which it owns."""
 
-    def __init__(self, route: Mapping[str, Any], descriptors: tuple[int, int, int], lane: str) -> None:
+    def __init__(self, route: Mapping[str, Any], descriptors: tuple[int, int, int]) -> None:
         """Raises OSError or ValueError when the slot or the arena is not what the route says; SpecError for its processing."""
         self.digest = str(route["digest"])
         self.spec = pipeline.read((Path(route["slot"]) / "processing.json").read_bytes())
         self.processing = pipeline.compile(self.spec)
         self.processing.check(route["input"]["shape"], route["output"]["shape"])
         self.row = RowMaker(route["columns"], self.processing.keys)
-        self.origin = Origin(lane, str(route["schema_id"]), self.digest)
+        self.origin = Origin(LIVE_LANE, str(route["schema_id"]), self.digest)
+        self.windows = windows.compile(self.spec, route["columns"])
+        self.window_origins = origins(self.windows, route["windows"], self.digest, WINDOW_LANE)
         self.client = Client(route["arena"], route["input"], route["output"], descriptors)
 
     def close(self) -> None:

@@ -14,22 +14,24 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from contracts.pipeline import LIVE_LANE, WINDOW_LANE
 from edge_agent.pipeline.counters import Count, Counters
+from edge_agent.pipeline.folding import FeatureWindows, Leaving
 from edge_agent.pipeline.framing import Unpacker, pack
 from edge_agent.pipeline.models import Model, Seen, infer
-from edge_agent.pipeline.outgoing import Outgoing
+from edge_agent.pipeline.outgoing import Outcome, Outgoing
 from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.windows import Window
 from firmware_profiles import telemetry
 from processing.answers import shift
 from processing.spec import SpecError
+from processing.windows import Moment
 from program.log import Log
 
 WINDOW_S = 1.0
 LAST_ANSWERS_S = 2.0  # how long a stopping pipeline waits for the answer to its last rows
 LONGEST_WAIT_S = 0.5  # a signal does not end a poll; `stopping` is looked at this often
 MAX_DESCRIPTORS = 16
-LIVE_LANE = "live"
 Array = Any
 
 
@@ -39,7 +41,9 @@ class Process:
         self._stream.setblocking(False)
         self._unpacker, self._unsent = Unpacker(), bytearray()
         self._descriptors: list[int] = []
-        self._outgoing = Outgoing()
+        self._outgoing, self._window_rows = Outgoing(), Outgoing()
+        self._lanes = {LIVE_LANE: self._outgoing, WINDOW_LANE: self._window_rows}
+        self._features = FeatureWindows((), (), Moment(0, 0, 0))
         self._live: Model | None = None
         self._shadow: Model | None = None
         self._source: Source | None = None
@@ -65,15 +69,21 @@ class Process:
     def _pass(self, now_s: float) -> None:
         if self._live is not None and now_s >= self._due_s:
             self._frame(now_s)
-        request = self._outgoing.next_request(time.monotonic())
-        if request is not None:
-            self._send(request)
+        self._leave(self._features.until(self._now()))
+        self._request()
         if now_s >= self._window_due_s:
             self._close_window(now_s)
 
     def _next_due_s(self) -> float:
         frame_s = self._due_s if self._live is not None else float("inf")
-        return min(frame_s, self._window_due_s, self._outgoing.due_s())
+        return min(frame_s, self._window_due_s, *(rows.due_s() for rows in self._lanes.values()))
+
+    def _request(self) -> None:
+        """Of each lane the rows whose turn it is."""
+        for rows in self._lanes.values():
+            request = rows.next_request(time.monotonic())
+            if request is not None:
+                self._send(request)
 
     def _frame(self, now_s: float) -> None:
         """The frame that is due."""
@@ -92,8 +102,11 @@ class Process:
         self._note(seen, self._live)
         if seen.label is None:
             self._refuse(seen.code or "WORKER_NOT_FINITE")
-        elif not self._outgoing.add(self._live.origin, self._live.row(frame_no, taken_utc_us, taken_us, seen.label), time.monotonic()):
+            return
+        row = self._live.row(frame_no, taken_utc_us, taken_us, seen.label)
+        if not self._outgoing.add(self._live.origin, row, time.monotonic()):
             self._refuse("QUEUE_FULL")
+        self._leave(self._features.add(row))
 
     def _take(self, frame_no: int) -> Array | None:
         """None when there is none. Why is said once, until a frame comes again."""
@@ -152,14 +165,19 @@ class Process:
     def _act(self, message: Mapping[str, Any]) -> None:
         kind = message["kind"]
         if kind == "answer":
-            outcome = self._outgoing.answered(message, time.monotonic())
-            self._window.accepted += outcome.accepted  # the agent has counted them in the shared file
-            if outcome.refused:
-                self._refuse(outcome.code, outcome.refused)
+            self._note_answer(message["lane"], self._lanes[message["lane"]].answered(message, time.monotonic()))
         elif kind == "routes":
             self._switch(message)
         elif kind == "stop":
             self.stopping = True
+
+    def _note_answer(self, lane: str, outcome: Outcome) -> None:
+        if lane == WINDOW_LANE:
+            self._note_lost(outcome.code, outcome.refused)
+            return
+        self._window.accepted += outcome.accepted  # the agent has counted them in the shared file
+        if outcome.refused:
+            self._refuse(outcome.code, outcome.refused)
 
     def _switch(self, message: Mapping[str, Any]) -> None:
         """Take the new routes; the next frame goes by them. A bundle that cannot be worked with leaves the old ones."""
@@ -172,6 +190,7 @@ class Process:
         now_s = time.monotonic()
         self._outgoing.cut()
         self._close_window(now_s)
+        self._fold_anew(live)
         self._take_source(message["source"])
         if self._live is None:
             self._due_s = now_s
@@ -194,7 +213,7 @@ class Process:
         try:
             for index, route in enumerate(routes):
                 memfd, request_fd, response_fd = descriptors[3 * index : 3 * index + 3]
-                models.append(Model(route, (memfd, request_fd, response_fd), LIVE_LANE))
+                models.append(Model(route, (memfd, request_fd, response_fd)))
         except (OSError, ValueError, KeyError):
             for model in models:
                 model.close()
@@ -212,7 +231,29 @@ class Process:
         self._period_s = 1 / float(values.get("fps", 20))
         self._deadline_s = float(values.get("deadline_frames", 2)) * self._period_s
 
-    # -- windows
+    # -- windows of features
+
+    def _now(self) -> Moment:
+        """Of the next frame at the earliest."""
+        return Moment(self._counters.get(Count.FRAMES), time.time_ns() // 1000, time.monotonic_ns() // 1000)
+
+    def _fold_anew(self, live: Model | None) -> None:
+        """A window is of one bundle; a shadow that comes or goes does not touch it."""
+        if live is not None and self._live is not None and live.digest == self._live.digest:
+            return
+        self._leave(self._features.end())
+        self._features = FeatureWindows(live.windows, live.window_origins, self._now()) if live else FeatureWindows((), (), self._now())
+
+    def _leave(self, finished: Leaving) -> None:
+        for origin, row in finished:
+            if not self._window_rows.add(origin, row, time.monotonic()):
+                self._note_lost("QUEUE_FULL", 1)
+
+    def _note_lost(self, code: str, rows: int) -> None:
+        if rows:
+            self._log.alarm("window_rows_refused", code=code, rows=rows)
+
+    # -- windows of counters
 
     def _close_window(self, now_s: float) -> None:
         """Send what the window holds, if anything, and open the next one."""
@@ -244,14 +285,14 @@ class Process:
     # -- the end
 
     def _finish(self) -> None:
-        """Hand over the last rows and the last window. What stays pending the agent counts as refused: only it knows what it accepted."""
-        self._outgoing.cut()
+        """Hand over the last rows and the last windows. What stays pending the agent counts as refused: only it knows what it accepted."""
+        self._leave(self._features.end())
+        for rows in self._lanes.values():
+            rows.cut()
         until_s = time.monotonic() + LAST_ANSWERS_S
-        while self._outgoing.pending() and not self._agent_gone and time.monotonic() < until_s:
-            request = self._outgoing.next_request(time.monotonic())
-            if request is not None:
-                self._send(request)
-            self._listen(min(until_s, self._outgoing.due_s()))
+        while any(rows.pending() for rows in self._lanes.values()) and not self._agent_gone and time.monotonic() < until_s:
+            self._request()
+            self._listen(min(until_s, *(rows.due_s() for rows in self._lanes.values())))
         if not self._agent_gone:
             self._close_window(time.monotonic())
 

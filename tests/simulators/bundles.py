@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from contracts.features import FeatureSchema
 from contracts.manifest import REQUIRED_MEMBERS, Manifest
 from edge_agent.inference.worker.backends import fake
+from processing import windows
 from tests.simulators.bundle_bytes import member as member_entry
 
 SIDE, CLASSES = 8, 4
@@ -47,11 +49,12 @@ def fake_slot(root: Path, *faults: dict[str, Any], **changes: Any) -> tuple[str,
 def write_slot(
     root: Path, backend: str, member: str, model: bytes, golden: tuple[Any, Any], changes: dict[str, Any]
 ) -> tuple[str, Path, Manifest]:
-    schema = {"family": "digits", "columns": COLUMNS}
+    """`changes`: of the manifest; `processing` of processing.json, and its windows are the manifest's, too."""
+    schema, spec = {"family": "digits", "columns": COLUMNS}, changes.pop("processing", PROCESSING)
     files = dict.fromkeys(REQUIRED_MEMBERS, b"{}")
     files[member] = model
     files |= {"golden_input.npy": npy(golden[0]), "golden_output.npy": npy(golden[1])}
-    files |= {"processing.json": json.dumps(PROCESSING).encode(), "feature_schema.json": json.dumps(schema).encode()}
+    files |= {"processing.json": json.dumps(spec).encode(), "feature_schema.json": json.dumps(schema).encode()}
     low, high = RUNTIMES[backend]
     values: dict[str, Any] = {
         "name": "tiny", "number": 1, "profile": "x86-cpu-avx2", "model_version": "model:tiny/1", "run": "run:1",
@@ -60,6 +63,7 @@ def write_slot(
         "variants": [{"member": member, "backend": backend, "precision": "fp32", "runtime_min": low, "runtime_max": high}],
         "members": {name: member_entry(data) for name, data in files.items()},
         "feature_schema": schema,
+        "window_schemas": window_schemas(spec),
         "tolerance": {"max_abs": 1e-3, "top1_agreement": 1.0},
         "limits": {"memory_bytes": 1 << 30, "latency_p95_us": 100_000},
         "evaluation": {"accuracy": 1.0, "accuracy_fp32": 1.0, "samples": 8},
@@ -73,6 +77,11 @@ def write_slot(
     for name, data in {**files, "manifest.json": signed}.items():
         (slot / name).write_bytes(data)
     return digest, slot, manifest
+
+
+def window_schemas(spec: dict[str, Any]) -> list[FeatureSchema]:
+    compiled = windows.compile(spec, COLUMNS)
+    return [FeatureSchema.model_validate({"family": "digits", "columns": COLUMNS}).of_window(each.name, each.columns) for each in compiled]
 
 
 def npy(array: Any) -> bytes:
