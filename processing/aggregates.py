@@ -1,7 +1,7 @@
 """What a window says of one column: values are added one by one, and two parts of a window become one. Pure.
 
-Null is no value: nothing but `last` and `share` looks at it. Mean and spread are kept as Welford and Chan do it: a sum of squares would lose the spread
-of values that lie far from zero.
+Null is no value: nothing but `last` and `share` looks at it. Mean and spread are kept as Welford and Chan do it: a sum of squares would
+lose the spread of values that lie far from zero.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 A window's place follows from the row alone: pane number = mono_us // length, or frame_no // length. So a frame belongs to one pane, one at
 the border to the later one, and a table of rows gives the windows that the device made. A window of several panes slides by one pane.
 
-What was not seen from its first moment to its last one, because the pipeline or the bundle began or ended inside of it, says so: `whole` is false.
+What was not seen from its first moment to its last one says so, because the pipeline or the bundle began or ended inside of it: `whole` is
+false.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from processing.aggregates import HOW, OWN, WHOLE, Aggregate, Share
+from processing.aggregates import HOW, OWN, Aggregate, Share
 from processing.spec import Fields, SpecError
 
 Row = Sequence[Any]  # values in schema order; the first three are a Moment
@@ -143,7 +144,7 @@ class Folding:
 def windows_of(window: Window, rows: Iterable[Row], began: Row | None = None) -> list[list[Any]]:
     """The windows of a table of rows of one device, one boot and one bundle, ordered by frame_no.
 
-    `began`: from when on the table is complete; by default from its first row on. The last window is not whole: nobody knows what comes after.
+    `began`: from when on the table is complete; by default from its first row on. The last window is not whole: it ends with the table.
     """
     ordered = list(rows)
     if not ordered:
@@ -198,7 +199,7 @@ def _feature(fields: Fields, columns: Sequence[Column]) -> Feature:
 def _wanted(fields: Fields, column: Column) -> Any:
     value = fields.value("value")
     kind = {"bool": bool, "utf8": str}.get(column["type"], int)
-    if type(value) is not kind or (kind is str and len(value) > MAX_TEXT):
+    if type(value) is not kind or (isinstance(value, str) and len(value) > MAX_TEXT):
         raise SpecError("{}: value is one of column {}, which is {}".format(fields.op, column["name"], column["type"]))
     return value
 

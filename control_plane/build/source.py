@@ -65,7 +65,7 @@ def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: d
     calibration = _array(files["calibration"], "calibration", "x", np.float32)
     held_out = _array(files["held_out"], "held_out", "x", np.float32)
     schema = _schema(files["feature_schema"])
-    processing, window_schemas = _processing(files["processing"], graph_input, graph_output, schema)
+    processing = _processing(files["processing"], graph_input, graph_output, schema)
     labels = _labels(files["held_out"], processing)
     for name, x in (("calibration", calibration), ("held_out", held_out)):
         if x.shape[1:] != graph_input.shape[1:] or not len(x) or not np.isfinite(x).all():
@@ -74,7 +74,7 @@ def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: d
         raise error("BUILD_SOURCE", "held_out", f"{labels.shape} labels for {len(held_out)} samples, at least {min_held_out} are wanted")
     return Source(
         files["model"], graph_input, graph_output, calibration, held_out, labels, files["signature"], files["processing"], processing,
-        schema, window_schemas, _materials(registration),
+        schema, _window_schemas(files["processing"], schema), _materials(registration),
     )  # fmt: skip
 
 
@@ -138,18 +138,24 @@ def _labels(held_out: bytes, processing: Processing) -> NDArray[Any]:
     return boxes
 
 
-def _processing(
-    data: bytes, input_spec: TensorSpec, output_spec: TensorSpec, schema: FeatureSchema
-) -> tuple[Processing, tuple[FeatureSchema, ...]]:
+def _processing(data: bytes, input_spec: TensorSpec, output_spec: TensorSpec, schema: FeatureSchema) -> Processing:
     """Compiled and held against the model and the feature schema: what a device would refuse is not built."""
     try:
-        spec, columns = processing_spec(dsse.parse_json(data)), [column.model_dump() for column in schema.columns]
-        compiled = pipeline.compile(spec)
+        compiled = pipeline.compile(processing_spec(dsse.parse_json(data)))
         compiled.check(input_spec.shape, output_spec.shape)
-        RowMaker(columns, compiled.keys)
-        return compiled, tuple(schema.of_window(window.name, window.columns) for window in windows.compile(spec, columns))
+        RowMaker([column.model_dump() for column in schema.columns], compiled.keys)
     except ValueError as refused:
         raise error("BUILD_PROCESSING", "processing", str(refused)[:300]) from refused
+    return compiled
+
+
+def _window_schemas(data: bytes, schema: FeatureSchema) -> tuple[FeatureSchema, ...]:
+    """Of the windows of a processing.json that `_processing` took."""
+    try:
+        compiled = windows.compile(processing_spec(dsse.parse_json(data)), [column.model_dump() for column in schema.columns])
+        return tuple(schema.of_window(window.name, window.columns) for window in compiled)
+    except ValueError as refused:
+        raise error("BUILD_PROCESSING", "windows", str(refused)[:300]) from refused
 
 
 def _schema(schema: bytes) -> FeatureSchema:

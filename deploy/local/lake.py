@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+WINDOWS = "__"  # in the name of a table: bronze_<family>__<window>
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -86,7 +88,7 @@ def _rates(options: argparse.Namespace) -> dict[str, Any]:
     bronze, lake = _tables(options.lake, "bronze_*"), options.lake
     return {
         "bin_s": options.bin_s,
-        "answered": _binned(bronze, "event_utc", options.bin_s, "device_id", "bundle_digest"),
+        "answered": _binned(_frames(lake), "event_utc", options.bin_s, "device_id", "bundle_digest"),
         "accepted": _binned(bronze, "accepted_utc", options.bin_s),
         "committed": _binned(bronze, "ingest_utc", options.bin_s),
         "quarantine": _binned(_tables(lake, "quarantine"), "ingest_utc", options.bin_s, "device_id", "code", rows="rows"),
@@ -105,7 +107,12 @@ def _binned(tables: Sequence[Path], time: str, bin_s: int, *keys: str, rows: str
 
 
 def _bronze(lake: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    return [row for path in _tables(lake, "bronze_*") for row in _read(path, columns).to_pylist()]
+    """Of frames, not of windows."""
+    return [row for path in _frames(lake) for row in _read(path, columns).to_pylist()]
+
+
+def _frames(lake: Path) -> list[Path]:
+    return [path for path in _tables(lake, "bronze_*") if WINDOWS not in path.name]
 
 
 def _tables(lake: Path, pattern: str) -> list[Path]:

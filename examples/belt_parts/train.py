@@ -51,6 +51,19 @@ PROCESSING: dict[str, Any] = {
         {"op": "nms", "iou": 0.2},
         {"op": "boxes", "most": 16},
     ],
+    "windows": [
+        {
+            "name": "ten_seconds",
+            "every_s": 10,
+            "features": [
+                *({"name": f"mean_{name}", "how": "mean", "of": f"count_{name}"} for name in CLASSES),
+                {"name": "most_parts", "how": "max", "of": "count"},
+                {"name": "empty_share", "how": "share", "of": "count", "value": 0},
+                {"name": "mean_best_score", "how": "mean", "of": "best_score"},
+                {"name": "std_best_score", "how": "std", "of": "best_score"},
+            ],
+        }
+    ],
 }
 _COUNTS = tuple(Column(name=name, type="i32", min=0, max=16) for name in ("count", *(f"count_{name}" for name in CLASSES)))
 _EDGES = (("best_left", WIDTH), ("best_top", HEIGHT), ("best_right", WIDTH), ("best_bottom", HEIGHT))

@@ -18,12 +18,14 @@ import pytest
 from deltalake import DeltaTable
 from PIL import Image
 
+from contracts.canonical import canonical_json, sha256_hex
+from contracts.features import FeatureSchema, bronze
 from contracts.manifest import Manifest
 from contracts.operator import CampaignView
 from control_plane.build.evaluate import Evaluator
 from deploy.local.steps import campaigns, enrolled, first_model, ledgers, released, setup
 from deploy.local.story import Story
-from processing import pipeline
+from processing import pipeline, windows
 from tests.integration.local_site import local_site
 
 PORT_BASE, SEED = 23_280, 21
@@ -42,6 +44,7 @@ COLUMNS = (
     "boxes",
 )
 PICTURES = 60  # that are computed again
+WHOLE = 6  # its place in a window's row
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S)]
 
@@ -53,6 +56,7 @@ class Told:
     shadow: CampaignView
     rows: list[dict[str, Any]]
     wanted: list[str]  # of each picture: the column `boxes` that the builder's side comes to, by the first model
+    windows: dict[str, tuple[list[Any], list[Any]]]  # by bundle: rows of the window's table, and what the rows of frames come to
     confirmed: str
     digests: dict[int, str]  # model version -> bundle digest
 
@@ -76,9 +80,12 @@ async def _tell() -> Told:
         await ledgers.frames(story, kept)
         rows = await asyncio.to_thread(_rows, story.site.lake / "bronze_belt_parts")
         first, second = (Manifest(**json.loads(_blob(story, story.digests[version]))) for version in (1, 2))
+        windowed = {
+            story.digests[version]: await asyncio.to_thread(_windowed, story, manifest) for version, manifest in ((1, first), (2, second))
+        }
         device = await story.api.get(f"/v1/devices/{story.devices[AGENT]}")
         wanted = await asyncio.to_thread(_computed, story, first)
-        return Told(first, second, shadow, rows, wanted, device["confirmed_digest"], story.digests)
+        return Told(first, second, shadow, rows, wanted, windowed, device["confirmed_digest"], story.digests)
 
 
 async def _successor(story: Story) -> CampaignView:
@@ -100,6 +107,23 @@ def _blob(story: Story, digest: str) -> bytes:
 def _rows(table: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = DeltaTable(str(table)).to_pyarrow_table(columns=list(COLUMNS)).to_pylist()
     return rows
+
+
+def _windowed(story: Story, manifest: Manifest) -> tuple[list[Any], list[Any]]:
+    """The training side's way: the bundle's own processing, over the rows of its frames."""
+    frames, windowed = (_table(story, schema, manifest) for schema in (manifest.feature_schema, manifest.window_schemas[0]))
+    spec = pipeline.read(_blob(story, manifest.members["processing.json"].sha256))
+    (window,) = windows.compile(spec, [column.model_dump() for column in manifest.feature_schema.columns])
+    return windowed, windows.windows_of(window, frames)
+
+
+def _table(story: Story, schema: FeatureSchema, manifest: Manifest) -> list[Any]:
+    """Rows by this bundle, in the order of the schema's columns and of the frames."""
+    of_bundle = [("bundle_digest", "=", sha256_hex(canonical_json(manifest.model_dump(mode="json"))))]
+    table = DeltaTable(str(story.site.lake / bronze(schema).name)).to_pyarrow_table(
+        columns=[column.name for column in schema.columns], filters=of_bundle
+    )
+    return sorted(list(row.values()) for row in table.to_pylist())
 
 
 def _computed(story: Story, manifest: Manifest) -> list[str]:
@@ -158,3 +182,15 @@ def test_what_the_lake_holds_is_byte_for_byte_what_the_builder_computes(told: To
     compared = [(seen[number], wanted) for number, wanted in enumerate(told.wanted) if number in seen]
     assert len(compared) >= PICTURES // 2
     assert [pair for pair in compared if pair[0] != pair[1]] == []
+
+
+def test_windows_of_the_lake_are_what_its_rows_of_frames_come_to(told: Told) -> None:
+    for seen, computed in told.windows.values():
+        assert [row[:WHOLE] for row in seen] == [row[:WHOLE] for row in computed]
+        assert [row[WHOLE + 1 :] for row in seen] == [[approx_double(value) for value in row[WHOLE + 1 :]] for row in computed]
+        assert all(row[WHOLE] for row in seen[1:-1]), "between the first and the last one nothing began or ended"
+    assert any(row[WHOLE] and row[5] > 100 for seen, _ in told.windows.values() for row in seen), "ten seconds of 20 frames"
+
+
+def approx_double(value: Any) -> Any:
+    return pytest.approx(value, abs=1e-9) if isinstance(value, float) else value

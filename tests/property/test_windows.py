@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from processing import windows
 from processing.windows import Folding, Moment, Window, windows_of
 
-COLUMNS = [
+COLUMNS: list[dict[str, Any]] = [
     {"name": "frame_no", "type": "i64"},
     {"name": "event_utc", "type": "utc_us"},
     {"name": "mono_us", "type": "i64"},
@@ -71,7 +71,8 @@ def aggregates(inside: Rows) -> list[Any]:
     scores = np.array([row[SCORE] for row in inside if row[SCORE] is not None], np.float32).astype(np.float64)
     last, labels = inside[-1][SCORE], [row[LABEL] for row in inside]
     some = [float(make(scores)) if len(scores) else None for make in (np.mean, np.std, np.min, np.max)]
-    return [len(scores), sum(row[COUNT] for row in inside), *some, None if last is None else float(np.float32(last)), labels.count("bolt") / len(inside)]
+    newest = None if last is None else float(np.float32(last))
+    return [len(scores), sum(row[COUNT] for row in inside), *some, newest, labels.count("bolt") / len(inside)]
 
 
 def near(rows: Rows) -> Any:

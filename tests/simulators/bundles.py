@@ -25,7 +25,7 @@ PROCESSING: dict[str, Any] = {
     "pre": [{"op": "grayscale"}, {"op": "resize", "height": SIDE, "width": SIDE, "method": "box"}, {"op": "standardize"}],
     "post": [{"op": "softmax"}, {"op": "top1"}],
 }
-COLUMNS = [
+COLUMNS: list[dict[str, Any]] = [
     {"name": "frame_no", "type": "i64", "min": 0},
     {"name": "event_utc", "type": "utc_us"},
     {"name": "mono_us", "type": "i64", "min": 0},

@@ -112,6 +112,7 @@ def test_a_schema_must_be_one() -> None:
 
 
 TOP1 = [{"op": "top1"}]
+COUNTED = {"name": "labels", "how": "count", "of": "label"}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,9 @@ TOP1 = [{"op": "top1"}]
         canonical_json({"pre": [], "post": [{"op": "top_k", "k": 4}]}),  # of three classes
         canonical_json({"pre": [], "post": [{"op": "grid_boxes", "classes": ["a"], "rows": 2, "columns": 2}, {"op": "boxes"}]}),
         canonical_json({"pre": [], "post": [*TOP1, {"op": "threshold", "score": 0.5}]}),  # a label that can be null in a column that cannot
+        canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 0, "features": [COUNTED]}]}),
+        canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 1, "features": [{**COUNTED, "of": "score"}]}]}),
+        canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 1, "features": [{**COUNTED, "name": "seq"}]}]}),
     ],
 )  # fmt: skip
 def test_processing_that_a_device_would_refuse_is_not_built(processing: bytes) -> None:
