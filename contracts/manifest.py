@@ -122,7 +122,7 @@ class Manifest(Wire):
 
 
 def processing_spec(raw: Any) -> dict[str, Any]:
-    """Shape of processing.json: {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...], "windows": [...]}; see processing/."""
+    """Shape of processing.json: {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...], "windows": [...], "rows": ...}; see processing/."""
     if not isinstance(raw, dict) or not isinstance(raw.get("pre"), list) or not isinstance(raw.get("post"), list):
         raise ValueError("processing.json holds two lists, pre and post")
     return raw

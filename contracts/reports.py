@@ -50,7 +50,7 @@ class Window(_Report):
     duration_s: float = Field(ge=0)
     frames: Count
     accepted_rows: Count
-    refused: Count  # frames without an accepted row: busy arena, timeout, full outbox, broken link
+    refused: Count  # frames without an answer or a row that was accepted: busy arena, timeout, full outbox, broken link
     not_finite: Count
     latency: tuple[Count, ...]
     cpu_us: Count = 0  # the worker's CPU time in this window

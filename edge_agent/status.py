@@ -87,4 +87,5 @@ def ledger(sources: Sources) -> dict[str, Any]:
         "frames": counters["frames"],
         "accepted_rows": counters["accepted_rows"],
         "refused": counters["refused"],
+        "kept": counters["kept"],
     }

@@ -1,6 +1,6 @@
 """Features of windows of frames: rows in, one row for each window out. Pure; device, training and evaluation use this one.
 
-    {"windows": [{"name": "ten_seconds", "every_s": 10, "features": [{"name": "parts", "how": "sum", "of": "count"}]}]}
+    {"windows": [{"name": "five_seconds", "every_s": 5, "features": [{"name": "parts", "how": "sum", "of": "count"}]}]}
 
 A window's place follows from the row alone: pane number = mono_us // length, or frame_no // length. So a frame belongs to one pane, one at
 the border to the later one, and a table of rows gives the windows that the device made. A window of several panes slides by one pane.
@@ -165,6 +165,14 @@ def compile(spec: Mapping[str, Any], columns: Sequence[Column]) -> tuple[Window,
     windows = tuple(_window(Fields(entry, "name"), columns) for entry in entries)
     _unlike("windows", [window.name for window in windows])
     return windows
+
+
+def frames_leave(spec: Mapping[str, Any]) -> bool:
+    """Whether rows of frames leave the device, or those of windows only. Raises SpecError."""
+    rows = spec.get("rows", "frames")
+    if rows not in ("frames", "windows") or (rows == "windows" and not spec.get("windows")):
+        raise SpecError("rows is `frames`, or `windows` where there is one")
+    return bool(rows == "frames")
 
 
 def _window(fields: Fields, columns: Sequence[Column]) -> Window:

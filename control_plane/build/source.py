@@ -152,7 +152,9 @@ def _processing(data: bytes, input_spec: TensorSpec, output_spec: TensorSpec, sc
 def _window_schemas(data: bytes, schema: FeatureSchema) -> tuple[FeatureSchema, ...]:
     """Of the windows of a processing.json that `_processing` took."""
     try:
-        compiled = windows.compile(processing_spec(dsse.parse_json(data)), [column.model_dump() for column in schema.columns])
+        spec = processing_spec(dsse.parse_json(data))
+        compiled = windows.compile(spec, [column.model_dump() for column in schema.columns])
+        windows.frames_leave(spec)
         return tuple(schema.of_window(window.name, window.columns) for window in compiled)
     except ValueError as refused:
         raise error("BUILD_PROCESSING", "windows", str(refused)[:300]) from refused

@@ -24,18 +24,19 @@ class NoPipeline:
         return None
 
     def counters(self) -> dict[str, int]:
-        """No pipeline runs, so every frame without an accepted row was refused."""
+        """No pipeline runs, so every frame without an accepted row was refused, or its row stays here."""
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            return {"frames": 0, "accepted_rows": 0, "refused": 0, "pending": 0}
+            return {"frames": 0, "accepted_rows": 0, "refused": 0, "kept": 0, "pending": 0}
         counters = Counters(descriptor)
         try:
             frames, accepted = counters.get(Count.FRAMES), self._accepted_rows() - counters.get(Count.LEDGER_BASE)
+            kept = counters.get(Count.KEPT)
         finally:
             counters.close()
             os.close(descriptor)
-        return {"frames": frames, "accepted_rows": accepted, "refused": frames - accepted, "pending": 0}
+        return {"frames": frames, "accepted_rows": accepted, "refused": frames - accepted - kept, "kept": kept, "pending": 0}
 
     async def watch(self) -> None:
         await asyncio.Event().wait()

@@ -2,11 +2,12 @@
 
 The file outlives a SIGKILL of either (a reboot clears the run folder), so that
 
-    frames = accepted + refused + pending
+    frames = accepted + refused + kept + pending
 
 holds always, with pending = 0 when nothing is on its way. Each word has one writer: the pipeline counts a frame when it is due, before
-anything can happen to it, and a refusal when it is certain; the agent counts accepted rows once they are durable. While no pipeline runs,
-the agent turns what was still pending into refusals. `frames` is also the number of the next frame: numbers are dense over restarts.
+anything can happen to it, and a refusal, or a row that stays here, when it is certain; the agent counts accepted rows once they are
+durable. While no pipeline runs, the agent turns what was still pending into refusals. `frames` is also the number of the next frame:
+numbers are dense over restarts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Count(IntEnum):
     ACCEPTED = 1
     REFUSED = 2
     LEDGER_BASE = 3  # the ledger's accepted rows when this file was made
+    KEPT = 4  # answered frames of a bundle whose rows stay on the device: only windows leave
 
 
 class Counters:
@@ -50,7 +52,7 @@ class Counters:
 
     def pending(self) -> int:
         """Frames whose outcome is not known yet."""
-        return self.get(Count.FRAMES) - self.get(Count.ACCEPTED) - self.get(Count.REFUSED)
+        return self.get(Count.FRAMES) - sum(self.get(settled) for settled in (Count.ACCEPTED, Count.REFUSED, Count.KEPT))
 
     def close(self) -> None:
         self._words.close()

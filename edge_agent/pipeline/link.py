@@ -68,7 +68,7 @@ class PipelineLink:
         self._settings, self._clock = settings or LinkSettings(), clock or SystemClock()
         self._accepted_rows = accepted_rows
         self._counters: Counters | None = None
-        self._last_counters = {"frames": 0, "accepted_rows": 0, "refused": 0, "pending": 0}
+        self._last_counters = {"frames": 0, "accepted_rows": 0, "refused": 0, "kept": 0, "pending": 0}
         self._counters_fd = -1
         self._child: Child | None = None
         self._stream: socket.socket | None = None
@@ -114,7 +114,7 @@ class PipelineLink:
         return self._child.pid if self._child is not None and self._child.running else None
 
     def counters(self) -> dict[str, int]:
-        """Since the run folder was made: frames = accepted_rows + refused + pending."""
+        """Since the run folder was made: frames = accepted_rows + refused + kept + pending."""
         if self._counters is not None:
             self._last_counters = _counts(self._counters)
         return self._last_counters
@@ -340,6 +340,7 @@ def _counts(counters: Counters) -> dict[str, int]:
         "frames": counters.get(Count.FRAMES),
         "accepted_rows": counters.get(Count.ACCEPTED),
         "refused": counters.get(Count.REFUSED),
+        "kept": counters.get(Count.KEPT),
         "pending": counters.pending(),
     }
 

@@ -31,6 +31,7 @@ class Model:
         self.row = RowMaker(route["columns"], self.processing.keys)
         self.origin = Origin(LIVE_LANE, str(route["schema_id"]), self.digest)
         self.windows = windows.compile(self.spec, route["columns"])
+        self.frames_leave = windows.frames_leave(self.spec)
         self.window_origins = origins(self.windows, route["windows"], self.digest, WINDOW_LANE)
         self.client = Client(route["arena"], route["input"], route["output"], descriptors)
 

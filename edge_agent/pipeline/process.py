@@ -104,7 +104,9 @@ class Process:
             self._refuse(seen.code or "WORKER_NOT_FINITE")
             return
         row = self._live.row(frame_no, taken_utc_us, taken_us, seen.label)
-        if not self._outgoing.add(self._live.origin, row, time.monotonic()):
+        if not self._live.frames_leave:
+            self._counters.add(Count.KEPT)
+        elif not self._outgoing.add(self._live.origin, row, time.monotonic()):
             self._refuse("QUEUE_FULL")
         self._leave(self._features.add(row))
 

@@ -53,8 +53,8 @@ PROCESSING: dict[str, Any] = {
     ],
     "windows": [
         {
-            "name": "ten_seconds",
-            "every_s": 10,
+            "name": "five_seconds",
+            "every_s": 5,
             "features": [
                 *({"name": f"mean_{name}", "how": "mean", "of": f"count_{name}"} for name in CLASSES),
                 {"name": "most_parts", "how": "max", "of": "count"},

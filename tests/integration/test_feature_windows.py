@@ -110,6 +110,21 @@ def test_a_killed_pipeline_leaves_no_window_that_is_called_whole(tmp_path: Path)
     run(scenario())
 
 
+def test_rows_of_frames_stay_on_the_device_where_only_windows_are_wanted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with site(tmp_path) as made:
+            ledger = both_lanes(made)
+            await made.link.route(await made.load(onnx_slot, processing={**WINDOWED, "rows": "windows"}), None)
+            await until(made, lambda: len(ledger.of(0)), 2)
+            await made.link.close()
+            counters = made.link.counters()
+            assert (ledger.rows, counters["accepted_rows"], counters["pending"]) == ([], 0, 0)
+            assert counters["frames"] == counters["kept"] + counters["refused"]
+            assert counters["kept"] == sum(row[FRAMES] for _, row in ledger.of(0)) > 20, "each answer is in a window"
+
+    run(scenario())
+
+
 def test_windows_that_the_manifest_does_not_name_are_not_worked_with(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with site(tmp_path) as made:

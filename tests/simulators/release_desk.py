@@ -92,7 +92,9 @@ class ReleaseDesk:
             data=version.registration.data_digest, security_epoch=job.security_epoch, min_agent="0.1", members=members,
             input=TensorSpec(name="x", dtype="f32", shape=(1, 1, 32, 32)), output=TensorSpec(name="p", dtype="f32", shape=(1, 10)),
             variants=(VARIANT,),
-            feature_schema=FeatureSchema(family=job.name, columns=FRAME_COLUMNS), tolerance=Tolerance(max_abs=0.1, top1_agreement=1),
+            feature_schema=FeatureSchema(family=job.name, columns=FRAME_COLUMNS),
+            window_schemas=(FeatureSchema(family=f"{job.name}__w", columns=FRAME_COLUMNS),),
+            tolerance=Tolerance(max_abs=0.1, top1_agreement=1),
             limits=Limits(memory_bytes=1, latency_p95_us=1), evaluation=Evaluation(accuracy=1, accuracy_fp32=1, samples=1),
         )  # fmt: skip
         return self.blobs.put(canonical_json({**manifest.model_dump(mode="json"), **changed}))

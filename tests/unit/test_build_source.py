@@ -124,6 +124,7 @@ COUNTED = {"name": "labels", "how": "count", "of": "label"}
         canonical_json({"pre": [], "post": [{"op": "top_k", "k": 4}]}),  # of three classes
         canonical_json({"pre": [], "post": [{"op": "grid_boxes", "classes": ["a"], "rows": 2, "columns": 2}, {"op": "boxes"}]}),
         canonical_json({"pre": [], "post": [*TOP1, {"op": "threshold", "score": 0.5}]}),  # a label that can be null in a column that cannot
+        canonical_json({"pre": [], "post": TOP1, "rows": "windows"}),
         canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 0, "features": [COUNTED]}]}),
         canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 1, "features": [{**COUNTED, "of": "score"}]}]}),
         canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 1, "features": [{**COUNTED, "name": "seq"}]}]}),

@@ -213,6 +213,8 @@ def test_a_signed_release_is_what_campaigns_find(desk: ReleaseDesk) -> None:
         found = releases_catalogue.bundles(session, release_id)[PROFILE]
         assert releases_catalogue.bundle(session, digest) == found
         schema = releases_catalogue.feature_schema(session, found.manifest.feature_schema.schema_id)
+        (of_window,) = found.manifest.window_schemas
+        assert releases_catalogue.feature_schema(session, of_window.schema_id) == of_window, "ingest asks for it as for the other one"
         assert refusal(lambda: releases_catalogue.feature_schema(session, "0" * 16)) == "API_NOT_FOUND"
     assert (found.digest, found.length) == (digest, desk.blobs.size(digest))
     assert found.manifest.target_path == f"bundles/{PROFILE}/{release_id}.json"

@@ -88,6 +88,16 @@ def test_a_specification_without_windows_has_none() -> None:
     assert windows.compile({"pre": [], "post": []}, COLUMNS) == ()
 
 
+@pytest.mark.parametrize(
+    "hostile", [{"rows": "none"}, {"rows": 1}, {"rows": ["frames"]}, {"rows": "windows"}, {"rows": "windows", "windows": []}]
+)
+def test_what_leaves_is_said_in_one_of_two_ways(hostile: Any) -> None:
+    with pytest.raises(SpecError, match="rows is `frames`, or `windows`"):
+        windows.frames_leave(hostile)
+    assert windows.frames_leave({}) is windows.frames_leave({"rows": "frames"}) is True
+    assert windows.frames_leave({"rows": "windows", "windows": one()}) is False
+
+
 def test_columns_of_a_window_keep_type_range_and_nulls_where_they_can() -> None:
     features = [
         FEATURE,

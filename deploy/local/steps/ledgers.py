@@ -85,7 +85,7 @@ async def equal(story: Story, ledgers: dict[str, dict[str, Any]], min_rows: int)
 async def frames(story: Story, ledgers: dict[str, dict[str, Any]]) -> None:
     async with story.proving("f", "frames = accepted rows + counted refusals", AUDIT_S) as proof:
         for name, ledger in ledgers.items():
-            frames, refused, rows = ledger["frames"], ledger["refused"], _rows(ledger, "/live/")
+            frames, refused, rows = ledger["frames"], ledger["refused"] + ledger["kept"], _rows(ledger, "/live/")
             want(frames == rows + refused, f"{name}: every frame is accounted for", ledger)
             proof.figures[name] = f"{frames} = {rows} + {refused}"
 
