@@ -11,11 +11,11 @@ false.
 
 from __future__ import annotations
 
+import math
+import struct
 from collections import deque
 from functools import partial
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
-
-import numpy as np
 
 from processing.aggregates import HOW, OWN, Aggregate, Share
 from processing.spec import Fields, SpecError
@@ -26,6 +26,7 @@ Column = Mapping[str, Any]  # {name, type, nullable, min, max}
 MAX_WINDOWS, MAX_FEATURES, MAX_PANES = 8, 64, 60
 MAX_EVERY_S, MAX_FRAMES = 86_400, 1_000_000
 MAX_TEXT = 200
+_F32 = struct.Struct("<f")
 
 
 class Moment(NamedTuple):
@@ -223,5 +224,9 @@ def _same(value: Any) -> Any:
 
 def _single(value: Any) -> Any:
     """As the lake keeps it: what is computed from its rows must be what the device computed."""
-    with np.errstate(over="ignore"):
-        return None if value is None else float(np.float32(value))
+    if value is None:
+        return None
+    try:
+        return _F32.unpack(_F32.pack(value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)  # the row itself is refused for it; its window goes to quarantine

@@ -130,6 +130,13 @@ def test_the_spread_of_values_far_from_zero_is_theirs() -> None:
         assert [row[-2:] for row in windows_of(window, rows)] == [[pytest.approx(0.5, abs=1e-6), 1e9 + 0.5]] * 3
 
 
+def test_a_value_that_the_column_cannot_hold_is_not_hidden() -> None:
+    features = [{"name": "greatest", "how": "max", "of": "score"}, {"name": "least", "how": "min", "of": "score"}]
+    (window,) = windows.compile({"windows": [{"name": "w", "frames": 4, "features": features}]}, COLUMNS)
+    rows = [[number, 0, 0, 1, score, None] for number, score in enumerate([1e39, 0.5, -1e39])]
+    assert [row[-2:] for row in windows_of(window, rows)] == [[np.inf, -np.inf]]
+
+
 def test_rows_out_of_order_are_a_bug() -> None:
     row = [7, 0, 0, 1, None, None]
     with pytest.raises(ValueError, match="each once"):
