@@ -1,4 +1,4 @@
-"""python -m tests.benchmarks {loop,gates} [--json FILE] [--demo FILE]"""
+"""python -m tests.benchmarks {loop,inference,gates} [--json FILE] [--demo FILE]"""
 
 from tests.benchmarks.loop import main
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 from contracts.manifest import Manifest
 from edge_agent.inference.client import Client
 from edge_agent.inference.host import WorkerHost
+from tests.benchmarks import models
 from tests.benchmarks.bare import bare
 from tests.benchmarks.ping_pong import PingPong
 from tests.simulators.bundles import write_slot
@@ -37,20 +39,15 @@ P50_GOAL_US, P99_GOAL_US, RATIO_GOAL = 60.0, 200.0, 1.02
 
 @dataclass(frozen=True)
 class Measured:
-    """`layers` convolutions 3x3 of `channels`, the first with `stride`, on a picture of `planes` x `side` x `side`."""
-
     name: str
-    planes: int
-    side: int
-    stride: int
-    channels: int
-    layers: int
+    model: Callable[[], bytes]
+    shape: tuple[int, ...]  # of the input
     calls: int
 
 
-SMALL = Measured("small model", 1, 32, 1, 8, 1, 200)
-LARGE = Measured("large model", 1, 32, 1, 48, 8, 20)
-LARGE_INPUT = Measured("600 KB input", 3, 224, 4, 16, 6, 20)
+SMALL = Measured("tiny MLP", models.mlp, (1, 64), 200)
+LARGE = Measured("large model", partial(models.convolutions, 1, 32, 48, 8), (1, 1, 32, 32), 20)
+RESNET = Measured("ResNet-18 of width 16, 600 KB", models.resnet18, (1, 3, 224, 224), 20)
 
 
 @dataclass(frozen=True)
@@ -64,16 +61,16 @@ class Placement:
 
 def figures() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        slots = [(measured, _slot(Path(folder), measured)) for measured in (SMALL, LARGE, LARGE_INPUT)]
-        return [line for measured, slot in slots for placement in _placements() for line in _measure(measured, placement, slot)]
+        slots = [(measured, slot_of(Path(folder), measured, number)) for number, measured in enumerate((SMALL, LARGE, RESNET), 1)]
+        return [line for measured, slot in slots for placement in placements() for line in _measure(measured, placement, slot)]
 
 
-def _placements() -> list[Placement]:
+def placements() -> list[Placement]:
     cores = sorted(os.sched_getaffinity(0))
     return [Placement("one core", cores[0], cores[0]), *(Placement("two cores", cores[0], core) for core in cores[1:2])]
 
 
-def _pin(pid: int, core: int) -> None:
+def pin(pid: int, core: int) -> None:
     for thread in os.listdir(f"/proc/{pid}/task"):
         os.sched_setaffinity(int(thread), {core})
 
@@ -131,7 +128,7 @@ async def _alternate(
             for call in called.values():
                 _time(call, WARM_UP)
             for pid, core in ((os.getpid(), placement.near), (client.worker_pid(), placement.far), (ping_pong.pid, placement.far)):
-                _pin(pid, core)
+                pin(pid, core)
             computed.clear()
             times: dict[str, list[float]] = {name: [] for name in called}
             for block in range(BLOCKS):
@@ -171,43 +168,35 @@ def _time(call: Callable[[], object], count: int) -> list[float]:
     return times
 
 
-def _slot(folder: Path, measured: Measured) -> Slot:
+def slot_of(folder: Path, measured: Measured, number: int = 1) -> Slot:
     import onnxruntime
 
-    shape = (measured.planes, measured.side, measured.side)
-    model, inputs = _model(measured), np.random.default_rng(1).standard_normal((4, *shape)).astype(np.float32)
+    model, inputs = measured.model(), np.random.default_rng(1).standard_normal((2, *measured.shape[1:])).astype(np.float32)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     outputs = np.concatenate([session.run(None, {"x": one[None]})[0] for one in inputs])
     changes: dict[str, Any] = {
-        "input": {"name": "x", "dtype": "f32", "shape": [1, *shape]},
+        "input": {"name": "x", "dtype": "f32", "shape": measured.shape},
         "output": {"name": "y", "dtype": "f32", "shape": [1, *outputs.shape[1:]]},
         "limits": {"memory_bytes": 1 << 30, "latency_p95_us": 10_000_000},
-        "number": measured.layers,
+        "number": number,
     }
     return write_slot(folder, "onnxruntime", "model.onnx", model, (inputs, outputs), changes)
 
 
-def _model(measured: Measured) -> bytes:
-    """The convolutions, then the mean of each channel."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    random_, nodes, tensors, name, depth = np.random.default_rng(2), [], [], "x", measured.planes
-    for layer in range(measured.layers):
-        weight = (random_.standard_normal((measured.channels, depth, 3, 3)) / (3 * depth**0.5)).astype(np.float32)
-        strides = [1 if layer else measured.stride] * 2
-        tensors.append(numpy_helper.from_array(weight, f"w{layer}"))
-        nodes.append(helper.make_node("Conv", [name, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1], strides=strides))
-        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"]))
-        name, depth = f"r{layer}", measured.channels
-    nodes.append(helper.make_node("GlobalAveragePool", [name], ["mean"]))
-    nodes.append(helper.make_node("Flatten", ["mean"], ["y"]))
-    shapes = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, measured.planes, measured.side, measured.side]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, measured.channels]),
-    ]
-    graph = helper.make_graph(nodes, "floor", shapes[:1], shapes[1:], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
+def ping_pong_us() -> float:
+    """p50 of the floor alone with the tiny model, over its bare loop, on two cores where there are two."""
+    placement, cores = placements()[-1], os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory() as folder:
+        _, slot, manifest = slot_of(Path(folder), SMALL)
+        compute = bare(slot, manifest)
+        with PingPong(slot) as floor:
+            floor.call()
+            try:
+                pin(os.getpid(), placement.near)
+                pin(floor.pid, placement.far)
+                return float(np.median(_time(floor.call, 1000)) - np.median(_time(compute, 1000)))
+            finally:
+                os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":

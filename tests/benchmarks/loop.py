@@ -18,7 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 Figure = dict[str, Any]
-MODULES = {"loop": ("backlog", "inference_floor", "polls", "decisions"), "gates": ("gates",)}
+MODULES = {
+    "loop": ("backlog", "inference_floor", "polls", "decisions"),
+    "inference": ("inference_floor", "two_clients", "front", "life"),
+    "gates": ("gates",),
+}
 FIELDS = ("name", "value", "unit", "goal", "holds", "against")
 AGENT_RSS_GOAL_MB = 60.0
 STORY_GOAL_S = 300.0

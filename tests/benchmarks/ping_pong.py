@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +26,7 @@ while True:
     compute()
     os.write(response, b"\\1\\0\\0\\0\\0\\0\\0\\0")
 """
-ONE = (1).to_bytes(8, "little")
+ONE, ENDED = (1).to_bytes(8, "little"), (1 << 32).to_bytes(8, "little")
 
 
 class PingPong:
@@ -38,11 +39,13 @@ class PingPong:
         self._request, self._response = os.eventfd(0), os.eventfd(0)
         ends = (self._request, self._response)
         self._far = subprocess.Popen([sys.executable, "-c", FAR_SIDE, *map(str, ends), str(self._slot)], cwd=REPO, pass_fds=ends)
+        self._watch = threading.Thread(target=self._wake_when_it_ends, name="ping-pong")
+        self._watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._far.kill()
-        self._far.wait()
+        self._watch.join()
         os.close(self._request)
         os.close(self._response)
 
@@ -52,5 +55,12 @@ class PingPong:
         return self._far.pid
 
     def call(self) -> None:
+        """Raises AssertionError when the far side has ended."""
         os.write(self._request, ONE)
-        os.read(self._response, 8)
+        if os.read(self._response, 8) != ONE:
+            raise AssertionError("the far side has ended")
+
+    def _wake_when_it_ends(self) -> None:
+        """Whoever waits for its answer; a deadline in each call would be a part of what is measured."""
+        self._far.wait()
+        os.write(self._response, ENDED)

@@ -23,15 +23,13 @@ from typing import Any, cast
 
 import uvloop
 
+from tests.benchmarks.empty_servers import KEEP_MEMORY
 from tests.integration.control_process import REPO, ControlProcess, ScriptedDevice
 
 CONNECTIONS, WARM_S, MEASURE_S, ROUNDS = 4, 0.5, 2.0, 3
 GOAL_POLLS_S = 2000  # on two cores
 GOAL_SHARE = 0.6  # of the floor: what authentication, revocation, heartbeat and expiry may cost
 HAWKBIT = "hawkBit on PostgreSQL, another day, such a machine: 570"
-# A small process gives TLS's buffers back to the kernel at every request and takes them again, which costs half as much as the request
-# itself; a process as large as ours does not. Without this the floor would be slower than what stands on it.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "100000000", "MALLOC_MMAP_THRESHOLD_": "100000000"}
 FLOOR = """
 import asyncio, json, sys
 from pathlib import Path

@@ -28,8 +28,10 @@ def version() -> str:
 
 
 def expected(input_: Array, output_shape: Any) -> Array:
-    """What the healthy fake answers: output k is the sum of every n-th input element from k on."""
+    """What the healthy fake answers: output k is the sum of every n-th input element from k on; as many outputs as inputs are an echo."""
     count = int(np.prod(output_shape))
+    if count == np.size(input_):
+        return np.reshape(input_, output_shape)
     flat = np.asarray(input_, dtype=np.float64).ravel()
     return np.array([flat[k::count].sum() for k in range(count)]).reshape(output_shape)
 
