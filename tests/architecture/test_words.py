@@ -29,6 +29,7 @@ SLEEP_ALLOWED: dict[str, str] = {
     "edge_agent/inference/oip/agent_stream.py": "the period of the front's heartbeat; ends early by cancellation",
     "edge_agent/inference/oip/link.py": "the period of a check whether the front has gone silent; ends early by cancellation",
     "edge_agent/pipeline/link.py": "the period of a check whether the pipeline has gone silent; ends early by cancellation",
+    "tests/benchmarks/life.py": "what idle processes cost is measured over a time in which nothing happens",
     "tests/integration/release_site.py": "asks, with a deadline, whether a socket's file is there: a file announces itself to nobody",
     "tests/integration/test_signer_socket.py": "asks for the next published version, with a deadline: a file announces itself to nobody",
     "tests/simulators/agent_process.py": "asks a running agent for its status, with a deadline",
