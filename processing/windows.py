@@ -151,7 +151,8 @@ def windows_of(window: Window, rows: Iterable[Row], began: Row | None = None) ->
     if not ordered:
         return []
     folding = Folding(window, began or ordered[0])
-    found = [*(folding.add(row) for row in ordered), folding.end()]
+    found = [folding.add(row) for row in ordered]
+    found.append(folding.end())
     return [row for row in found if row is not None]
 
 

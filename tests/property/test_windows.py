@@ -29,7 +29,7 @@ FEATURES = [
 ]
 OWN = Moment._fields + tuple(column["name"] for column in windows.OWN_COLUMNS)
 WHOLE = OWN.index("whole")
-Rows = list[list[Any]]
+Rows = Any  # a list of lists; Python 3.8 has no subscript for it
 
 
 def compiled(**place: int) -> Window:
@@ -60,7 +60,7 @@ def by_definition(window: Window, rows: Rows) -> Rows:
     numbers = [window.position(row) // window.length for row in rows]
     found = []
     for number in sorted(set(numbers)):
-        inside = [row for row, its in zip(rows, numbers, strict=True) if number - window.panes < its <= number]
+        inside = [row for row, its in zip(rows, numbers) if number - window.panes < its <= number]
         from_start = (number - window.panes + 1) * window.length >= window.position(rows[0])
         own = [*inside[-1][:3], number, inside[0][0], len(inside), from_start and number != numbers[-1]]
         found.append([*own, *aggregates(inside)])
