@@ -87,7 +87,7 @@ def _echo(folder: Path, shape: tuple[int, ...]) -> Slot:
 
 def _ask_once(here: Site, shape: tuple[int, ...]) -> None:
     """Both ways answer what was sent: the generators only count answers."""
-    values, rest, message = _values(shape), rest_request(shape), grpc_request(shape)
+    values, rest, message = values_of(shape), rest_request(shape), grpc_request(shape)
     connection = http.client.HTTPConnection(here.rest, timeout=10)
     connection.request("POST", rest.path, rest.body, dict(rest.headers))
     answer = connection.getresponse()
@@ -98,25 +98,25 @@ def _ask_once(here: Site, shape: tuple[int, ...]) -> None:
     assert answered.raw_output_contents[0] == values.tobytes()
 
 
-def _values(shape: tuple[int, ...]) -> Any:
+def values_of(shape: tuple[int, ...]) -> Any:
     return np.random.default_rng(2).random(shape).astype(np.float32)
 
 
 def rest_request(shape: tuple[int, ...]) -> Request:
     """Binary tensors both ways."""
-    data = _values(shape).tobytes()
+    data = values_of(shape).tobytes()
     tensor = {"name": "x", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": len(data)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     return Request(REST_PATH, head + data, {"Inference-Header-Content-Length": str(len(head))})
 
 
 def json_request(shape: tuple[int, ...]) -> Request:
-    tensor = {"name": "x", "datatype": "FP32", "shape": shape, "data": _values(shape).ravel()}
+    tensor = {"name": "x", "datatype": "FP32", "shape": shape, "data": values_of(shape).ravel()}
     return Request(REST_PATH, orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY), {})
 
 
 def grpc_request(shape: tuple[int, ...]) -> Request:
-    message = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[_values(shape).tobytes()])
+    message = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[values_of(shape).tobytes()])
     message.inputs.add(name="x", datatype="FP32", shape=shape)
     return Request(GRPC_PATH, message.SerializeToString(), {})
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,8 +31,7 @@ class Load:
     p50_us: float
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """`path`: of the URL. `body`: for gRPC one message, without its five bytes of length."""
 
     path: str

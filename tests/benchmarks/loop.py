@@ -38,8 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(MODULES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list of figures")
     parser.add_argument("--demo", type=Path, metavar="FILE", help="the --json of a run of the demo, for its figures")
+    parser.add_argument(
+        "--peers", action="store_true", help="with `inference`: only against other model servers, which are installed for it"
+    )
     options = parser.parse_args(arguments)
-    figures = [line for name in MODULES[options.name] for line in measured(name, _module(name))]
+    if options.peers and options.name != "inference":
+        parser.error("--peers goes with inference")
+    names = ("against_peers",) if options.peers else MODULES[options.name]
+    figures = [line for name in names for line in measured(name, _module(name))]
     if options.demo:
         figures += of_demo(json.loads(options.demo.read_text()))
     if options.json:

@@ -59,6 +59,12 @@ def convolutions(planes: int, side: int, channels: int, layers: int) -> bytes:
     return graph.model((1, planes, side, side), _mean(graph, value), (1, channels))
 
 
+def pooled(planes: int = 3, side: int = 224, classes: int = 8) -> bytes:
+    """(1, planes, side, side) -> (1, classes): the mean of each plane and a layer: much input, little computing."""
+    graph = Graph()
+    return graph.model((1, planes, side, side), graph.dense(_mean(graph, "x"), (planes, classes)), (1, classes))
+
+
 def resnet18(width: int = 16, side: int = 224, classes: int = 10) -> bytes:
     """(1, 3, side, side) -> (1, classes): ResNet-18 (He et al., 2015) with `width` channels in its first stage instead of 64."""
     graph = Graph()
