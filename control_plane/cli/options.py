@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8484"
 DEFAULT_TOKEN_FILE = Path("~/.config/skerry/token")
-PIPE_WIDTH = 160  # columns where there is no terminal to ask
 
 Url = Annotated[str, typer.Option("--url", envvar="SKERRY_URL", help="The operators' API.")]
 TokenFile = Annotated[Path, typer.Option("--token-file", envvar="SKERRY_TOKEN_FILE", help="File that holds the operator's token.")]

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.canonical import canonical_json, sha256_hex
-from control_plane.cli.options import PIPE_WIDTH
 
+PIPE_WIDTH = 160  # columns where there is no terminal to ask
 DIGEST_SHOWN = 12  # characters; the whole digest is in --json
 _COLOURS = {
     "ACTIVE": "green", "SIGNED": "green", "CONFIRMED": "green", "SUCCEEDED": "green", "PASSED": "green", "passed": "green",
