@@ -27,6 +27,7 @@ async def _kill_both(story: Story, since: int, delays_s: Sequence[float]) -> Non
     await story.feed.wait(lambda event: event.event == "release_built", since)
     for _ in delays_s:
         await _signer(story)
+    story.supervisor.thaw("control")
 
 
 async def _builder(story: Story, since: int, attempt: int, delay_s: float) -> None:
@@ -42,14 +43,19 @@ async def _builder(story: Story, since: int, attempt: int, delay_s: float) -> No
 
 
 async def _signer(story: Story) -> None:
-    """Frozen at once, so that the question stays unanswered. (At each single write: test_signer_crash.py.)"""
+    """Frozen at once, so that the question stays unanswered. (At each single write: test_signer_crash.py.)
+
+    Until the next kill the control plane stands still: it could ask again, and be answered, before the new signer is frozen.
+    """
 
     async def questions() -> int:
         return _not_accepted(story.site.run("signer") / "signer.sock")
 
     async with story.proving("e", "signer killed with a release to sign, and back", KILL_S, ["signer", "control"]) as proof:
         story.supervisor.freeze("signer")
+        story.supervisor.thaw("control")
         asked = await story.until(questions, lambda count: count > 0)
+        story.supervisor.freeze("control")
         killed = story.supervisor.kill("signer")
         ready = await story.supervisors_event(proof, lambda event: event.name == "signer" and event.what == "ready", KILL_S, killed.no)
         proof.figures.update(questions=asked, back_s=round(ready.mono_s - killed.mono_s, 2))
