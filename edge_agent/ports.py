@@ -18,6 +18,7 @@ from contracts.reports import ReportAnswer, ReportBatch
 from edge_agent.core.admission import AdmittedBundle, ImageTarget
 from edge_agent.core.floors import Floors
 from edge_agent.core.record import Record
+from edge_agent.inference.exits import code_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class WorkerDeath:
     digest: str
     returncode: int
     circuit_open: bool
+
+    @property
+    def code(self) -> str:
+        """WORKER_CRASH, or BUNDLE_LIMITS when the model wanted more memory than its manifest states."""
+        return code_of(self.returncode)
 
 
 class Workers(Protocol):

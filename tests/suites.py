@@ -29,7 +29,13 @@ class Suite:
         return self.product + _TESTS
 
 
-_WORKER = ("processing", "edge_agent.inference.worker", "edge_agent.inference.wire", "edge_agent.inference.client")
+_WORKER = (
+    "processing",
+    "edge_agent.inference.worker",
+    "edge_agent.inference.exits",
+    "edge_agent.inference.wire",
+    "edge_agent.inference.client",
+)
 _AGENT = (
     "contracts",
     "program",

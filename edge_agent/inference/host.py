@@ -335,10 +335,10 @@ class WorkerHost:
                     worker.child.kill(signal.SIGKILL)
 
     def _announce(self, worker: _Worker, returncode: int, delay_s: float | None) -> None:
-        self._log.alarm(
-            "worker_died", bundle_digest=worker.digest, returncode=returncode, restart_in_s=delay_s, circuit_open=delay_s is None
-        )
-        self.deaths.put_nowait(WorkerDeath(worker.digest, returncode, delay_s is None))
+        death = WorkerDeath(worker.digest, returncode, delay_s is None)
+        told = {"bundle_digest": death.digest, "code": death.code, "returncode": returncode, "circuit_open": death.circuit_open}
+        self._log.alarm("worker_died", **told, restart_in_s=delay_s)
+        self.deaths.put_nowait(death)
 
     def _note_failure(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():

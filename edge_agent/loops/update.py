@@ -143,9 +143,9 @@ class UpdateLoop:
         self._apply(Tick(self._clock.utc().timestamp()))
         while self._exchange.deaths:
             death = self._exchange.deaths[0]
-            detail = f"return code {death.returncode}"
+            detail = f"{death.code}: return code {death.returncode}"
             if death.digest == self.record.target and self.record.state in (State.SHADOWING, State.PROBATION):
-                self._apply(Refused("WORKER_CRASH", detail))
+                self._apply(Refused(death.code, detail))
             elif death.circuit_open and death.digest == self.record.confirmed:
                 self._revert = Revert("WORKER_CIRCUIT_OPEN", detail)
             self._exchange.deaths.popleft()

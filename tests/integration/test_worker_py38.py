@@ -25,6 +25,7 @@ CLEAN = [
     "edge_agent/inference/wire.py",
     "edge_agent/inference/client.py",
     "edge_agent/inference/tether.py",
+    "edge_agent/inference/exits.py",
     "contracts/errors.py",
     "contracts/pipeline.py",
 ]

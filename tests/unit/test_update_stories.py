@@ -15,6 +15,7 @@ from contracts.errors import error
 from contracts.states import State
 from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.core.orders import Order
+from edge_agent.inference.exits import MEMORY
 from edge_agent.ports import WorkerDeath
 from tests.simulators.bundle_bytes import make_bundle
 from tests.simulators.device import Device, Disk, order_for, settled
@@ -105,17 +106,18 @@ def test_a_transient_fault_is_tried_again(disk: Disk) -> None:
     assert reported(disk, "c2/d/1") == [(state, "") for state in GOOD]
 
 
-def test_a_crash_in_probation_is_a_veto(disk: Disk) -> None:
+@pytest.mark.parametrize(("returncode", "code"), [(-11, "WORKER_CRASH"), (MEMORY, "BUNDLE_LIMITS")])
+def test_a_worker_that_ends_in_probation_is_a_veto(disk: Disk, returncode: int, code: str) -> None:
     order = order_for(V2, 2, min_frames=10**9)
     device = Device(disk)
 
     def crashed(device: Device) -> bool:
         if device.update.record.state is State.PROBATION and not device.exchange.deaths_seen:
-            device.workers.deaths.put_nowait(WorkerDeath(V2.digest, -11, circuit_open=False))
+            device.workers.deaths.put_nowait(WorkerDeath(V2.digest, returncode, circuit_open=False))
         return on(device, V1.digest) and device.update.record.execution == order.execution
 
     asyncio.run(device.live(crashed, order))
-    assert reported(disk, "c2/d/1")[-1] == ("REVERTED", "WORKER_CRASH")
+    assert reported(disk, "c2/d/1")[-1] == ("REVERTED", code)
 
 
 def test_an_open_circuit_after_confirmation_reverts_by_itself(disk: Disk) -> None:

@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.inference import exits
 from edge_agent.inference.tether import tie_to_parent
 from edge_agent.inference.worker import backends
 from edge_agent.inference.worker.batch import BatchServer
+from edge_agent.inference.worker.budget import Budget
 from edge_agent.inference.worker.selftest import Runner, self_test
 from edge_agent.inference.worker.serve import Server
 from edge_agent.inference.worker.slot import Slot, open_slot
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except StartError as failed:
         return _failed(options, failed)
     except MemoryError as full:
-        return _failed(options, StartError("BUNDLE_LIMITS", f"more memory than there is: {full}"))
+        return _failed(options, StartError("BUNDLE_LIMITS", f"more memory than the manifest states: {full}"))
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -53,15 +55,20 @@ def _serve(options: argparse.Namespace) -> int:
     np.seterr(invalid="ignore")  # infinity times zero is a question that serve.finite_check asks
     slot = open_slot(options.slot, options.variant)
     server = _server(slot, options)
+    budget = Budget(slot.manifest["limits"]["memory_bytes"])
     session = backends.load(slot)
     loaded_s = time.monotonic() - began
     figures = self_test(slot, session)
     server.bind(session)
     server.take_over()
+    budget.ready()
     figures.update(_origin(slot.backend), load_s=round(loaded_s, 3), start_s=round(time.monotonic() - began, 3))
     _report(options.control_fd, {"event": "ready", "figures": figures})
     os.close(options.control_fd)
-    server.serve()
+    try:
+        server.serve(budget.leaked)
+    except MemoryError:  # in our own loop: not even that has room
+        os._exit(exits.MEMORY)
     return EXIT_OK
 
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
-from edge_agent.inference import wire
+from edge_agent.inference import exits, wire
 from edge_agent.inference.wire import CellState, Status, Word, WorkerState
 from edge_agent.inference.worker.backends import BackendError, Session, StickyError
 from edge_agent.inference.worker.slot import Slot, Tensor
@@ -18,7 +18,6 @@ from edge_agent.inference.worker.start_error import StartError
 
 Array = Any
 HEARTBEAT_MS = 500
-EXIT_STICKY = 70
 _REQUESTED = int(CellState.REQUESTED)  # an int is found in bytes faster than an enum's member
 
 
@@ -44,6 +43,7 @@ class Server:
         self._spin_ns = spin_us * 1000
         self._served = wire.word(self._memory, Word.SERVED)
         self._cells: list[Cell] = []
+        self._leaked: Callable[[], bool] = lambda: False
         self._say(Word.PID, os.getpid())
         self._say(Word.STATE, WorkerState.STARTING)
         self._say(Word.STARTS, wire.word(self._memory, Word.STARTS) + 1)
@@ -70,8 +70,12 @@ class Server:
         self._beat()
         self._say(Word.STATE, WorkerState.READY)
 
-    def serve(self) -> None:
-        """Until the process is ended. Cells that were REQUESTED before we came are served first."""
+    def serve(self, leaked: Callable[[], bool]) -> None:
+        """Until the process is ended. Cells that were REQUESTED before we came are served first.
+
+        `leaked`: what a refused input has left behind is too much to go on with.
+        """
+        self._leaked = leaked
         poll = select.poll()
         poll.register(self._request_fd, select.POLLIN)
         while True:
@@ -125,13 +129,15 @@ class Server:
         return True
 
     def _run(self, compute: Callable[[], None]) -> bool:
-        """False when the backend refuses this input."""
+        """False when the backend refuses this input, or has no memory for it."""
         try:
             compute()
-        except BackendError:
+        except (BackendError, MemoryError):
+            if self._leaked():
+                os._exit(exits.MEMORY)  # the next process begins with all of its budget
             return False
         except StickyError:
-            os._exit(EXIT_STICKY)  # nothing of this process can be trusted any more, its clean-up included
+            os._exit(exits.STICKY)  # nothing of this process can be trusted any more, its clean-up included
         return True
 
     def _done(self, cell: Cell, started: int, ended: int) -> None:
