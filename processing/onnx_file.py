@@ -27,6 +27,7 @@ _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTH = {_FIXED64: 8, _FIXED32: 4}
 _MAX_VARINT_BYTES = 10
+_MAX_KEY = 0xFFFFFFFF  # onnxruntime's protobuf drops what is above: field 13 could call itself another one here and be field 13 there
 
 
 class _Field(NamedTuple):
@@ -62,6 +63,8 @@ def _name(data: memoryview, fields: list[_Field]) -> str:
 def _fields(data: memoryview, at: int, end: int) -> Iterator[_Field]:
     while at < end:
         key, at = _varint(data, at, end)
+        if key > _MAX_KEY:
+            raise ValueError(f"no field has such a number, at byte {at}")
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
             start = at

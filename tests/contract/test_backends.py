@@ -29,6 +29,11 @@ OUTSIDE_MODEL = base64.b64decode(
     "CAg6aQoRCgF4CgF3EgF5IgZNYXRNdWwSBGZvbGQqJAgGCAIQAUIBd2oXCghsb2NhdGlvbhILd2VpZ2h0cy5iaW5wAVoTCgF4Eg4KDAgBEggKAggBCgIIBmITCgF5"
     "Eg4KDAgBEggKAggBCgIIAkIECgAQEQ=="
 )
+# The same, but the tensor says so in fields whose numbers have a bit too many: onnxruntime's protobuf drops it.
+HIDDEN_MODEL = base64.b64decode(
+    "CAhCBAoAEBE6cQoRCgF4CgF3EgF5IgZNYXRNdWwSBGZvbGRaEwoBeBIOCgwIARIICgIIAQoCCAZiEwoBeRIOCgwIARIICgIIAQoCCAIqLAgGCAIQAUIBd+qAgIAQ"
+    "FwoIbG9jYXRpb24SC3dlaWdodHMuYmlu8ICAgBAB"
+)
 OUTSIDE_WEIGHTS = np.array([[1, 0], [0, 1]] * 3, np.float32).tobytes()
 # A table of three ones, looked up at each input as an integer, and then the matrix: what is beyond the table is refused while it runs.
 LOOK_UP_MODEL = base64.b64decode(
@@ -166,12 +171,21 @@ def test_pickled_golden_vectors_are_refused(slot: Slot) -> None:
         self_test(slot, backends.load(slot))
 
 
-def test_a_model_that_reads_another_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [OUTSIDE_MODEL, HIDDEN_MODEL])
+def test_a_model_that_reads_another_file_is_refused(tmp_path: Path, model: bytes) -> None:
     """onnxruntime itself would load it: the file is there."""
     (tmp_path / "weights.bin").write_bytes(OUTSIDE_WEIGHTS)
-    with pytest.raises(StartError, match="outside the file") as refused:
-        backends.load(write_slot(tmp_path, "onnxruntime", OUTSIDE_MODEL))
+    with pytest.raises(StartError, match=r"outside the file|no field has such a number") as refused:
+        backends.load(write_slot(tmp_path, "onnxruntime", model))
     assert refused.value.code == "WORKER_MODEL"
+
+
+def test_a_model_is_onnx_whatever_its_file_is_called(tmp_path: Path) -> None:
+    """onnxruntime would take model.ort for its own format, in which nobody has looked for other files."""
+    (tmp_path / "model.ort").write_bytes(ONNX_MODEL)
+    write_slot(tmp_path, "onnxruntime", variants=[{"member": "model.ort", "backend": "onnxruntime"}])
+    slot = open_slot(tmp_path, 0)
+    assert self_test(slot, backends.load(slot))["golden"]["max_abs"] == 0.0
 
 
 def test_an_input_that_the_model_cannot_compute_is_refused_and_the_next_one_is_answered(tmp_path: Path) -> None:

@@ -105,6 +105,15 @@ class Raw:
         return self._data
 
 
+def test_a_field_with_a_number_that_readers_cut_is_refused() -> None:
+    """onnxruntime's protobuf keeps 32 bits of a key: what is field 13 to it would be no field of ours, and the tensor one of the file's."""
+    cut = _varint(13 << 3 | 2 | 1 << 32)
+    tensor = outside().SerializeToString().replace(_varint(13 << 3 | 2), cut).replace(_varint(14 << 3), _varint(14 << 3 | 1 << 32))
+    graph = b"\x2a" + _varint(len(tensor)) + tensor
+    with pytest.raises(ValueError, match="no field has such a number"):
+        external_tensors(b"\x3a" + _varint(len(graph)) + graph)
+
+
 def _varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:

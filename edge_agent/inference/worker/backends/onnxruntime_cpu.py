@@ -40,6 +40,7 @@ def load(member: str, input_: Tensor, output: Tensor) -> _Session:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not by the file's name: _check_whole has read it as ONNX
     try:
         session = onnxruntime.InferenceSession(member, options, providers=["CPUExecutionProvider"])
     except _refusals() as refused:
