@@ -19,18 +19,22 @@ from edge_agent.inference.within import within
 
 CODE_ROOT = Path(edge_agent.__file__).resolve().parent.parent  # the folder that holds our packages
 _KEPT_OUT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")  # only the agent speaks to its supervisor
+NOTHING: Mapping[str, str] = {}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the board's other cores are not ours
 
 
 class Child:
     """One running child; it leads a process group of its own."""
 
-    def __init__(self, argv: Sequence[str], pass_fds: Sequence[int], code_root: Path = CODE_ROOT) -> None:
+    def __init__(
+        self, argv: Sequence[str], pass_fds: Sequence[int], code_root: Path = CODE_ROOT, environment: Mapping[str, str] = NOTHING
+    ) -> None:
+        """`environment`: variables beside the agent's own."""
         self._process = subprocess.Popen(
             argv,
             pass_fds=pass_fds,
             cwd=code_root,  # `python -m` finds our packages in the working folder
-            env=_environment(os.environ),
+            env={**_environment(os.environ), **environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

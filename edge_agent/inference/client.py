@@ -30,6 +30,7 @@ import numpy as np
 
 from contracts.errors import CODES, SkerryError, error
 from edge_agent.inference import wire
+from edge_agent.inference.spin import Spin
 from edge_agent.inference.wire import CellState, Geometry, Priority, Status, Word
 
 DTYPES: Mapping[str, str] = {"f32": "<f4", "f16": "<f2", "i8": "i1", "u8": "u1", "i32": "<i4", "i64": "<i8"}
@@ -101,7 +102,7 @@ class Client:
         self._seq = max(self._header(cell.cell_no).seq for cell in self._cells)
         limit = int(arena.get("queue_limit", _NO_LIMIT))
         self._bounds = {name: wire.queue_bound(limit, priority) for name, priority in _PRIORITIES.items()}
-        self._spin_ns = int(arena.get("spin_us", 0)) * 1000
+        self._spin = Spin(int(arena.get("spin_us", 0)))
         self._hung_up_ns = 0  # when we saw that the agent has ended this seat
         self._connection = connection
         self._poll = select.poll()
@@ -221,6 +222,10 @@ class Client:
         """Never waits. True: `collect` and `hold` return or raise at once."""
         return self._settled(ticket.cell_no) or self._lost()
 
+    def look(self, ticket: Ticket) -> bool:
+        """As `ready`, but may look for as long as the profile lets a wait spin: for a loop that has nothing else to do."""
+        return self._spin(lambda: self._settled(ticket.cell_no)) or self.ready(ticket)
+
     def connection_fileno(self) -> int:
         """Readable when the agent has hung up; -1 without a connection."""
         return -1 if self._connection is None else self._connection.fileno()
@@ -277,7 +282,7 @@ class Client:
     def _wait(self, ticket: Ticket) -> None:
         if self._held.get(ticket.cell_no) != ticket.seq:
             raise ValueError(f"the ticket of cell {ticket.cell_no} was released")
-        self._spin(ticket.cell_no)
+        self._spin(lambda: self._settled(ticket.cell_no))
         while not self._settled(ticket.cell_no):
             left_ms = (ticket.deadline_ns - time.monotonic_ns()) / 1e6
             if left_ms <= 0:
@@ -285,12 +290,6 @@ class Client:
             if self._lost():
                 raise error("ARENA_DETACHED")
             self._sleep(min(left_ms, _HUNG_UP_POLL_MS) if self._hung_up_ns else left_ms)
-
-    def _spin(self, index: int) -> None:
-        if self._spin_ns:
-            until = time.monotonic_ns() + self._spin_ns
-            while not self._settled(index) and time.monotonic_ns() < until:
-                pass
 
     def _sleep(self, milliseconds: float) -> None:
         """Until an answer came to any of our cells, or the agent hung up."""

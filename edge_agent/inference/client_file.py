@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("contracts/errors.py", "edge_agent/inference/wire.py", "edge_agent/inference/client.py")
+PARTS = ("contracts/errors.py", "edge_agent/inference/wire.py", "edge_agent/inference/spin.py", "edge_agent/inference/client.py")
 OURS = ("contracts", "edge_agent")
 
 
@@ -20,8 +20,8 @@ def text() -> str:
     sources = [(ROOT / part).read_text() for part in PARTS]
     docstring = ast.get_docstring(ast.parse(sources[-1]), clean=False)
     head = f'"""{docstring}"""\n\nfrom __future__ import annotations\n\n' + "\n".join(_imports(sources))
-    errors, wire, client = (_body(source) for source in sources)
-    return "\n\n".join([head + "\n", errors, wire, re.sub(r"\bwire\.", "", client)])
+    *others, client = (_body(source) for source in sources)
+    return "\n\n".join([head + "\n", *others, re.sub(r"\bwire\.", "", client)])
 
 
 def _imports(sources: list[str]) -> list[str]:

@@ -35,7 +35,7 @@ SHARE_GOALS = {"rest": 0.25, "grpc": 0.40}
 JSON_GOAL_MS, START_GOAL_S, RSS_GOAL_MIB = 15.0, 1.0, 120.0
 SHAPES = {"tiny": (1, 64), "600 KB": (1, 3, 224, 224)}
 REST_PATH, GRPC_PATH = "/v2/models/tiny/infer", "/inference.GRPCInferenceService/ModelInfer"
-HOST = HostSettings(cells_per_seat=8)
+SPIN_US = 50  # the most that a profile may let a wait look before it blocks
 GENERATORS: dict[str, Callable[[int, Request, int], Load]] = {"rest": wrk, "grpc": h2load}
 
 
@@ -48,12 +48,12 @@ class Pair:
 
 
 def figures() -> list[Figure]:
-    return [line for name, shape in SHAPES.items() for line in _of_shape(name, shape)]
+    return [*(line for name, shape in SHAPES.items() for line in _of_shape(name, shape)), *_blocking()]
 
 
 def _of_shape(name: str, shape: tuple[int, ...]) -> list[Figure]:
     lines: list[Figure] = []
-    with tempfile.TemporaryDirectory() as folder, _front(Path(folder), shape) as (here, started_s):
+    with tempfile.TemporaryDirectory() as folder, _front(Path(folder), shape, SPIN_US) as (here, started_s):
         lines += _started(here, started_s) if name == "tiny" else _in_json(here, shape)
         for kind, request in (("rest", rest_request(shape)), ("grpc", grpc_request(shape))):
             lines += _against_floor(f"{kind}, {name}", kind, here, request)
@@ -61,14 +61,24 @@ def _of_shape(name: str, shape: tuple[int, ...]) -> list[Figure]:
     return lines
 
 
+def _blocking() -> list[Figure]:
+    """What a caller waits under a profile that lets no wait spin."""
+    shape, lines = SHAPES["tiny"], list[Figure]()
+    with tempfile.TemporaryDirectory() as folder, _front(Path(folder), shape, 0) as (here, _):
+        for kind, request in (("rest", rest_request(shape)), ("grpc", grpc_request(shape))):
+            with empty_server(kind, len(request.body)) as floor_port:
+                lines += _latency(f"{kind}, without spinning, tiny", _pairs(kind, floor_port, here, request, 1))
+    return lines
+
+
 # -- the front
 
 
 @contextmanager
-def _front(folder: Path, shape: tuple[int, ...]) -> Iterator[tuple[Site, float]]:
+def _front(folder: Path, shape: tuple[int, ...], spin_us: int) -> Iterator[tuple[Site, float]]:
     """The site and the seconds from the front's spawn to its first answer."""
     slot = _echo(folder / "slots", shape)
-    here = Site(folder, slot, {}, HOST, LinkSettings())
+    here = Site(folder, slot, {}, HostSettings(cells_per_seat=8, spin_us=spin_us), LinkSettings())
     try:
         here.load(slot)
         began = time.monotonic()
@@ -134,20 +144,21 @@ def _in_json(here: Site, shape: tuple[int, ...]) -> list[Figure]:
 
 
 def _against_floor(name: str, kind: str, here: Site, request: Request) -> list[Figure]:
-    generate, port = GENERATORS[kind], _port(here.rest if kind == "rest" else here.grpc)
     with empty_server(kind, len(request.body)) as floor_port:  # an echo's answer is about as long as its request
-        one, eight = (
-            [Pair(generate(floor_port, request, callers), generate(port, request, callers)) for _ in range(ROUNDS)]
-            for callers in (1, CALLERS)
-        )
+        one, eight = (_pairs(kind, floor_port, here, request, callers) for callers in (1, CALLERS))
     return [*_latency(name, one), *_throughput(name, kind, eight)]
+
+
+def _pairs(kind: str, floor_port: int, here: Site, request: Request, callers: int) -> list[Pair]:
+    generate, port = GENERATORS[kind], _port(here.rest if kind == "rest" else here.grpc)
+    return [Pair(generate(floor_port, request, callers), generate(port, request, callers)) for _ in range(ROUNDS)]
 
 
 def _latency(name: str, pairs: list[Pair]) -> list[Figure]:
     floor, front = (float(np.median([getattr(pair, side).p50_us for pair in pairs])) for side in ("floor", "front"))
     lines = [_line(f"{name}, one caller, empty server p50", floor, "us"), _line(f"{name}, one caller, front p50", front, "us")]
     if name.endswith("tiny"):
-        arena = ping_pong_us()
+        arena = ping_pong_us(floor)
         against = f"{floor:.0f} us empty server + {arena:.0f} us ping-pong on two cores + {TINY_GOAL_US:g} us"
         return [*lines, _line(f"{name}, front p50 over the empty server's", front - floor, "us", arena + TINY_GOAL_US, against)]
     return [*lines, _line(f"{name}, front p50 by the empty server's", front / floor, "x", LARGE_GOAL, f"{floor:.0f} us empty server")]

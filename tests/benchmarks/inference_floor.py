@@ -158,13 +158,15 @@ def _calls(client: Client, values: Any, compute: Callable[[], object], computed:
     return {"bare": compute, "bare, copying": copying, "arena": through, "in place": in_place}
 
 
-def _time(call: Callable[[], object], count: int) -> list[float]:
-    """Microseconds of each call."""
+def _time(call: Callable[[], object], count: int, apart_us: float = 0.0) -> list[float]:
+    """Microseconds of each call; they begin at least `apart_us` after each other."""
     times = []
     for _ in range(count):
         began = time.perf_counter_ns()
         call()
         times.append((time.perf_counter_ns() - began) / 1e3)
+        while time.perf_counter_ns() - began < apart_us * 1e3:
+            continue
     return times
 
 
@@ -183,8 +185,11 @@ def slot_of(folder: Path, measured: Measured, number: int = 1) -> Slot:
     return write_slot(folder, "onnxruntime", "model.onnx", model, (inputs, outputs), changes)
 
 
-def ping_pong_us() -> float:
-    """p50 of the floor alone with the tiny model, over its bare loop, on two cores where there are two."""
+def ping_pong_us(apart_us: float) -> float:
+    """p50 of the floor alone with the tiny model, over its bare loop, on two cores where there are two.
+
+    A call begins `apart_us` after the one before it: to wake somebody costs the more the longer he has slept.
+    """
     placement, cores = placements()[-1], os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
         _, slot, manifest = slot_of(Path(folder), SMALL)
@@ -194,7 +199,8 @@ def ping_pong_us() -> float:
             try:
                 pin(os.getpid(), placement.near)
                 pin(floor.pid, placement.far)
-                return float(np.median(_time(floor.call, 1000)) - np.median(_time(compute, 1000)))
+                through, alone = (np.median(_time(call, 1000, apart_us)) for call in (floor.call, compute))
+                return float(through - alone)
             finally:
                 os.sched_setaffinity(0, cores)
 

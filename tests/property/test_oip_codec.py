@@ -142,7 +142,7 @@ def test_what_is_rendered_as_an_output_reads_as_an_input(tensor: tuple[str, Any]
 @given(tensors())
 def test_grpc_renders_and_reads_the_same_tensor(tensor: tuple[str, Any]) -> None:
     datatype, array = tensor
-    response = grpc_codec.render("m", "1", "7", [OutputTensor("t", datatype, array.shape, array)])
+    response = pb.ModelInferResponse.FromString(grpc_codec.render("m", "1", "7", [OutputTensor("t", datatype, array.shape, array)]))
     request = pb.ModelInferRequest(raw_input_contents=response.raw_output_contents)
     request.inputs.add(name="t", datatype=datatype, shape=array.shape)
     read = grpc_codec.parse(pb.ModelInferRequest.FromString(request.SerializeToString()))

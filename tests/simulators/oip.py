@@ -108,6 +108,9 @@ class SimSeatClient:
     def drain(self) -> None:
         wire.drain(self._fd)
 
+    def look(self, ticket: Ticket) -> bool:
+        return self.ready(ticket)
+
     def ready(self, ticket: Ticket) -> bool:
         return ticket in self._answered or self.detached
 

@@ -144,7 +144,7 @@ def test_an_output_in_shared_memory_is_named_and_not_sent() -> None:
     body = rest_codec.render("m", "1", "", [output])
     (tensor,) = json.loads(body.data)["outputs"]
     assert tensor["parameters"] == {"shared_memory_region": "r", "shared_memory_offset": 4, "shared_memory_byte_size": 8}
-    response = grpc_codec.render("m", "1", "", [output])
+    response = pb.ModelInferResponse.FromString(grpc_codec.render("m", "1", "", [output]))
     assert response.outputs[0].parameters["shared_memory_region"].string_param == "r"
     assert not response.raw_output_contents
 

@@ -18,6 +18,7 @@ from contracts.manifest import TensorSpec
 from edge_agent.inference import wire
 from edge_agent.inference.arena import MEMORY_BYTES, Arena, cells_within
 from edge_agent.inference.client import HIGH, LOW, Client
+from edge_agent.inference.spin import Spin
 from edge_agent.inference.worker.serve import Server, finite_check
 from edge_agent.inference.worker.slot import Slot, Tensor
 
@@ -155,11 +156,21 @@ def test_large_tensors_get_fewer_cells(cell_bytes: int, seats: int, wanted: int,
     assert cells_within(MEMORY_BYTES, cell_bytes, seats, wanted) == cells
 
 
-def test_a_spinning_worker_sees_a_request_without_a_wake_up(rig: Rig) -> None:
-    spinning = Server(SLOT, rig.arena.memfd, rig.arena.request_fd, rig.arena.response_fds, spin_us=50)
-    assert (spinning._spin(), rig.server._spin()) == (False, False)
+def test_what_a_worker_looks_for_before_it_waits_is_a_request(rig: Rig) -> None:
+    assert not rig.server._asked()
     rig.clients[0].submit(values(1), later())
-    assert (spinning._spin(), rig.server._spin()) == (True, False)
+    assert rig.server._asked()
+    rig.server.step()
+    assert not rig.server._asked()
+
+
+def test_a_client_that_may_look_sees_an_answer_without_a_wake_up(rig: Rig) -> None:
+    client = rig.clients[0]
+    client._spin = Spin(50, iter(range(0, 1_000_000, 10_000)).__next__)
+    ticket = client.submit(values(1), later())
+    assert not client.look(ticket)
+    rig.server.step()
+    assert client.look(ticket)
 
 
 @given(st.binary(min_size=6, max_size=6), st.binary(min_size=6 * 64, max_size=6 * 64))

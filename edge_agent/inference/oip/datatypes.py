@@ -69,6 +69,13 @@ def to_bytes(datatype: str, array: Array) -> bytes:
     return bytes(array.astype(DTYPES[datatype], copy=False).tobytes())
 
 
+def to_buffer(datatype: str, array: Array) -> Any:
+    """The same as something that `b"".join` takes: a view of the array where the datatype allows it."""
+    if datatype not in DTYPES:
+        return to_bytes(datatype, array)
+    return np.ascontiguousarray(array, DTYPES[datatype]).reshape(-1).view("u1")
+
+
 def _elements(name: str, data: Any) -> list[bytes]:
     found, view, at = [], memoryview(data), 0
     while at < len(view):

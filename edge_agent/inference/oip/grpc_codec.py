@@ -9,7 +9,7 @@ import numpy as np
 
 from contracts.errors import error
 from edge_agent.inference.oip import open_inference_pb2 as pb
-from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes
+from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_buffer, to_bytes
 from edge_agent.inference.oip.request import (
     INPUT_PARAMETERS,
     OUTPUT_PARAMETERS,
@@ -30,6 +30,8 @@ _CONTENTS: Mapping[str, str] = {
     "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
+_LENGTH_DELIMITED = 2
+_RAW_OUTPUT = bytes([pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 
 def parse(message: pb.ModelInferRequest) -> InferRequest:
@@ -90,15 +92,31 @@ def _wanted(output: Any) -> WantedOutput:
     return WantedOutput(output.name, True, count_of(parameters, "classification"), part_of(parameters))
 
 
-def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTensor]) -> pb.ModelInferResponse:
-    """Outputs are raw, but for those that lie in shared memory."""
+def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTensor]) -> bytes:
+    """The message ModelInferResponse, serialised. Outputs are raw, but for those that lie in shared memory.
+
+    Raw outputs are put behind the rest, straight from the array: messages one after the other are read as one (protobuf.dev, Encoding,
+    "Last One Wins"), and the message's own methods would copy each tensor three times.
+    """
     response = pb.ModelInferResponse(model_name=model, model_version=version, id=request_id)
+    raw: list[Any] = []
     for output in outputs:
         tensor = response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
         if output.part is None:
-            response.raw_output_contents.append(to_bytes(output.datatype, output.values))
+            data = to_buffer(output.datatype, output.values)
+            raw += (_RAW_OUTPUT, _varint(len(data)), data)
         else:
             tensor.parameters["shared_memory_region"].string_param = output.part.region
             tensor.parameters["shared_memory_offset"].int64_param = output.part.offset
             tensor.parameters["shared_memory_byte_size"].int64_param = output.part.byte_size
-    return response
+    return b"".join((response.SerializeToString(), *raw))
+
+
+def _varint(value: int) -> bytes:
+    """protobuf.dev, Encoding, "Base 128 Varints"."""
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)

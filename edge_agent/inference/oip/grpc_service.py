@@ -46,11 +46,13 @@ class Service:
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, local: bool) -> pb.ModelStatisticsResponse:
         return _filled({"model_stats": await self._front.statistics(request.name, request.version)}, pb.ModelStatisticsResponse())
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, local: bool) -> pb.ModelInferResponse:
+    async def ModelInfer(self, request: pb.ModelInferRequest, local: bool) -> bytes:
+        """A ModelInferResponse, serialised."""
+
         def read(model: Model) -> InferRequest:
             return grpc_codec.parse(request)
 
-        def write(model: Model, request_id: str, outputs: Any) -> pb.ModelInferResponse:
+        def write(model: Model, request_id: str, outputs: Any) -> bytes:
             return grpc_codec.render(model.name, model.version, request_id, outputs)
 
         return await self._front.infer(request.model_name, request.model_version, read, write, local)
@@ -104,4 +106,8 @@ def _unary(method: Any, call: Callable[[Any, bool], Awaitable[Any]]) -> grpc.Rpc
             await context.abort(grpc.StatusCode[status_of(refused).grpc], str(refused))
 
     messages = (getattr(pb, kind.name) for kind in (method.input_type, method.output_type))
-    return grpc.unary_unary_rpc_method_handler(answer, next(messages).FromString, lambda message: message.SerializeToString())
+    return grpc.unary_unary_rpc_method_handler(answer, next(messages).FromString, _serialised)
+
+
+def _serialised(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())

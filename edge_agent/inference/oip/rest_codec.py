@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from contracts.errors import error
-from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_bytes, to_json
+from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_buffer, to_json
 from edge_agent.inference.oip.request import (
     INPUT_PARAMETERS,
     OUTPUT_PARAMETERS,
@@ -181,7 +181,7 @@ def _parameters(message: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTensor]) -> Body:
-    binary: list[bytes] = []
+    binary: list[Any] = []
     message: dict[str, Any] = {"model_name": model, "model_version": version}
     if request_id:
         message["id"] = request_id
@@ -190,14 +190,14 @@ def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTe
     return Body(b"".join((text, *binary)), len(text)) if binary else Body(text, None)
 
 
-def _rendered(output: OutputTensor, binary: list[bytes]) -> dict[str, Any]:
+def _rendered(output: OutputTensor, binary: list[Any]) -> dict[str, Any]:
     """The tensor's JSON; its bytes, if it has some, are added to `binary`."""
     tensor: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
     if output.part is not None:
         region, offset, size = output.part
         tensor["parameters"] = {"shared_memory_region": region, "shared_memory_offset": offset, "shared_memory_byte_size": size}
     elif output.binary:
-        binary.append(to_bytes(output.datatype, output.values))
+        binary.append(to_buffer(output.datatype, output.values))
         tensor["parameters"] = {"binary_data_size": len(binary[-1])}
     else:
         tensor["data"] = to_json(output.datatype, output.values)

@@ -134,7 +134,7 @@ class Seat:
     # -- an answer
 
     async def _wait(self, ticket: Ticket, deadline_ns: int) -> None:
-        if self._client.ready(ticket):
+        if self._client.ready(ticket) if self._answers else self._client.look(ticket):
             return
         answer = self._answers[ticket] = self._loop.create_future()
         try:

@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 import numpy as np
 
 from edge_agent.inference import exits, wire
+from edge_agent.inference.spin import Spin
 from edge_agent.inference.wire import CellState, Status, Word, WorkerState
 from edge_agent.inference.worker.backends import BackendError, Session, StickyError
 from edge_agent.inference.worker.slot import Slot, Tensor
@@ -40,7 +41,7 @@ class Server:
         if (self._geometry.input_bytes, self._geometry.output_bytes) != (slot.input.size_bytes, slot.output.size_bytes):
             raise StartError("BUNDLE_SELF_TEST", "the arena was made for other tensors")
         self._slot, self._request_fd, self._response_fds = slot, request_fd, response_fds
-        self._spin_ns = spin_us * 1000
+        self._spin = Spin(spin_us)
         self._served = wire.word(self._memory, Word.SERVED)
         self._cells: list[Cell] = []
         self._leaked: Callable[[], bool] = lambda: False
@@ -80,16 +81,11 @@ class Server:
         poll.register(self._request_fd, select.POLLIN)
         while True:
             self.step()
-            if not self._spin():
+            if not self._spin(self._asked):
                 poll.poll(HEARTBEAT_MS)
 
-    def _spin(self) -> bool:
-        """Whether a request came while we looked."""
-        until = time.monotonic_ns() + self._spin_ns if self._spin_ns else 0
-        while time.monotonic_ns() < until:
-            if wire.count(self._memory, self._geometry.cells, _REQUESTED):
-                return True
-        return False
+    def _asked(self) -> bool:
+        return wire.count(self._memory, self._geometry.cells, _REQUESTED) > 0
 
     def step(self) -> None:
         """Answer what is requested now."""
