@@ -15,6 +15,7 @@ CHUNK_BYTES = 64 * 1024
 MEMBER_NAME = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$")
 MemberName = Annotated[str, StringConstraints(pattern=MEMBER_NAME.pattern)]
 Profile = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Label = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 # Members that every bundle has, under these names.
 FEATURE_SCHEMA = "feature_schema.json"
@@ -104,6 +105,7 @@ class Manifest(Wire):
     variants: tuple[Variant, ...] = Field(min_length=1)
     members: dict[MemberName, Member]
     feature_schema: FeatureSchema  # equal to the member's content; here so that the agent needs no second read
+    labels: tuple[Label, ...] = ()  # what the elements of the output's last dimension mean, in their order; () when nobody said it
     window_schemas: tuple[FeatureSchema, ...] = Field(default=(), max_length=8)  # of processing.json's windows, in its order
     tolerance: Tolerance
     limits: Limits
@@ -116,13 +118,22 @@ class Manifest(Wire):
             raise ValueError(f"members missing: {', '.join(sorted(missing))}")
         return self
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Manifest:
+        if self.labels and self.output.shape[-1:] != (len(self.labels),):
+            raise ValueError(f"{len(self.labels)} labels for an output of {self.output.shape}")
+        return self
+
     @property
     def target_path(self) -> str:
         return f"bundles/{self.profile}/{self.name}-{self.number}.json"
 
 
 def processing_spec(raw: Any) -> dict[str, Any]:
-    """Shape of processing.json: {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...], "windows": [...], "rows": ...}; see processing/."""
+    """Shape of processing.json, as docs/reference/processing.md has it:
+
+    {"pre": [{"op": ...}, ...], "post": [{"op": ...}, ...], "windows": [...], "rows": ..., "labels": [...]}
+    """
     if not isinstance(raw, dict) or not isinstance(raw.get("pre"), list) or not isinstance(raw.get("post"), list):
         raise ValueError("processing.json holds two lists, pre and post")
     return raw

@@ -108,6 +108,7 @@ def _manifest(order: Order, members: dict[str, Member]) -> dict[str, Any]:
         "variants": [built.variant.model_dump(mode="json")],
         "members": {name: entry.model_dump(mode="json") for name, entry in members.items()},
         **{name: part.model_dump(mode="json") for name, part in parts.items()},
+        "labels": list(source.class_labels),
         "window_schemas": [schema.model_dump(mode="json") for schema in source.window_schemas],
     }  # fmt: skip
 

@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.canonical import canonical_json, sha256_hex
 from contracts.errors import TrustError, error
 from contracts.features import FeatureSchema
-from contracts.manifest import TensorSpec, processing_spec
+from contracts.manifest import Label, TensorSpec, processing_spec
 from contracts.release import ModelRegistration
 from processing import pipeline, windows
 from processing.onnx_file import external_tensors
@@ -30,6 +30,7 @@ from signatures import dsse, model_signature
 F32 = NDArray[np.float32]
 BOX_FIELDS = 5  # of one entry of a detector's y
 MAX_ARRAY_BYTES = 1 << 30
+_LABELS = TypeAdapter(tuple[Label, ...])
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Source:
     processing: Processing
     feature_schema: FeatureSchema
     window_schemas: tuple[FeatureSchema, ...]
+    class_labels: tuple[Label, ...]
     materials: dict[str, str]  # name -> sha256 of the registered files, for the provenance
 
     @property
@@ -74,7 +76,7 @@ def read(registration: ModelRegistration, files: dict[str, bytes], model_keys: d
         raise error("BUILD_SOURCE", "held_out", f"{labels.shape} labels for {len(held_out)} samples, at least {min_held_out} are wanted")
     return Source(
         files["model"], graph_input, graph_output, calibration, held_out, labels, files["signature"], files["processing"], processing,
-        schema, _window_schemas(files["processing"], schema), _materials(registration),
+        schema, _window_schemas(files["processing"], schema), _class_labels(files["processing"], graph_output), _materials(registration),
     )  # fmt: skip
 
 
@@ -158,6 +160,17 @@ def _window_schemas(data: bytes, schema: FeatureSchema) -> tuple[FeatureSchema, 
         return tuple(schema.of_window(window.name, window.columns) for window in compiled)
     except ValueError as refused:
         raise error("BUILD_PROCESSING", "windows", str(refused)[:300]) from refused
+
+
+def _class_labels(data: bytes, output: TensorSpec) -> tuple[Label, ...]:
+    """Of a processing.json that `_processing` took: none, or one for each element of the output's last dimension."""
+    try:
+        labels = _LABELS.validate_python(dsse.parse_json(data).get("labels", []))
+    except ValidationError as refused:
+        raise error("BUILD_PROCESSING", "labels", str(refused.errors()[0]["msg"])) from refused
+    if labels and len(labels) != output.shape[-1]:
+        raise error("BUILD_PROCESSING", "labels", f"{len(labels)} labels for an output of {output.shape}")
+    return labels
 
 
 def _schema(schema: bytes) -> FeatureSchema:

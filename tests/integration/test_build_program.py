@@ -27,7 +27,7 @@ from signatures.bundle import check_bundle
 from signatures.model_signature import pinned
 from tests.simulators.build_desk import Desk, serve
 from tests.simulators.release_line import ReleaseLine
-from tests.simulators.small_line import Registered, npz, register, small_data, small_model
+from tests.simulators.small_line import LABELS, Registered, npz, register, small_data, small_model
 from tests.unit.test_model_signature import key_pair
 
 PROFILES = ("x86-cpu-avx2", "x86-cpu-vnni")
@@ -106,6 +106,7 @@ def test_a_bundle_per_profile_with_everything_measured(built: tuple[BuildResult,
     assert measured.accuracy_low <= measured.accuracy <= measured.accuracy_high
     assert set(measured.expected_agreement) == {"model:small/0"}, "what cannot run on these tensors is left out"
     assert 0.3 < measured.expected_agreement["model:small/0"] <= 1
+    assert manifest.labels == tuple(LABELS)
     assert manifest.limits.memory_bytes >= 192 << 20
     golden_input, golden_output = (np.load(io.BytesIO(files[name]), allow_pickle=False) for name in (GOLDEN_INPUT, GOLDEN_OUTPUT))
     assert (golden_input.shape, golden_output.shape) == ((16, 1, 8, 8), (16, 3))

@@ -22,6 +22,7 @@ from tests.simulators.onnx_bundles import onnx_slot, weights
 
 VALUES = golden_inputs(1)
 EXPECTED = fake.expected(VALUES, OUTPUT_SHAPE)
+LABELS = ("bolt", "nut", "Ger\u00e4t: 2", "none")
 TIMEOUT_S = 30.0
 
 
@@ -34,7 +35,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def linear(slots: Path) -> Slot:
-    return onnx_slot(slots, name="linear", number=3)
+    return onnx_slot(slots, name="linear", number=3, labels=LABELS)
 
 
 @pytest.fixture(params=["http", "grpc", "grpc over a socket"])
@@ -80,6 +81,15 @@ def test_the_largest_classes_are_named(client: Any) -> None:
     output = client.form.InferRequestedOutput("logits", class_count=2)
     (first, second) = client.infer("tiny", [tensor(client)], outputs=[output]).as_numpy("logits")
     assert [int(first.split(b":")[1]), int(second.split(b":")[1])] == list(np.argsort(-EXPECTED.ravel())[:2])
+
+
+def test_classes_have_the_labels_of_the_bundle(client: Any) -> None:
+    output = client.form.InferRequestedOutput("logits", class_count=4)
+    answered = client.infer("linear", [tensor(client)], outputs=[output]).as_numpy("logits")
+    expected = (VALUES.reshape(1, -1) @ weights()).ravel()
+    named = [text.decode().split(":", 2) for text in answered]
+    assert [(int(index), label) for _, index, label in named] == [(index, LABELS[index]) for index in np.argsort(-expected)]
+    assert np.allclose([float(value) for value, *_ in named], -np.sort(-expected), atol=1e-4)
 
 
 def test_json_tensors_are_answered_in_json(here: Site) -> None:

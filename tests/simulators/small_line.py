@@ -20,6 +20,7 @@ from contracts.release import BuildJob, ModelRegistration, ModelVersion
 from signatures import model_signature
 
 CLASSES = 3
+LABELS = ["bolt", "nut", "none"]
 
 
 def small_model(seed: int = 7) -> bytes:
@@ -96,7 +97,7 @@ def register(model_key_pem: bytes, model: bytes | None = None, **changed: bytes)
         "calibration": npz(x=small_data(24, seed=3)[0]),
         "held_out": npz(x=x, y=y),
         "signature": model_signature.sign(model_key_pem, {"model.onnx": sha256_hex(model)}),
-        "processing": canonical_json({"pre": [], "post": [{"op": "top1"}]}),
+        "processing": canonical_json({"pre": [], "post": [{"op": "top1"}], "labels": LABELS}),
         "feature_schema": canonical_json(feature_schema().model_dump(mode="json")),
         **changed,
     }

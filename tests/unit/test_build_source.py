@@ -17,7 +17,7 @@ from control_plane.build import forms, source
 from control_plane.build.job import FILES
 from firmware_profiles.profiles import profiles
 from signatures import model_signature
-from tests.simulators.small_line import external_data_model, npz, register, small_data, small_model
+from tests.simulators.small_line import LABELS, external_data_model, npz, register, small_data, small_model
 from tests.unit.test_model_signature import key_pair
 
 PEM, PINS = key_pair()
@@ -39,6 +39,7 @@ def code(model: bytes | None = None, **changed: bytes) -> str:
 def test_a_good_registration_is_read_whole() -> None:
     good = read()
     assert (good.input.name, good.input.shape, good.output.name, good.output.shape) == ("x", (1, 1, 8, 8), "probabilities", (1, 3))
+    assert good.class_labels == tuple(LABELS)
     assert good.materials["model.onnx"] == sha256_hex(small_model())
     assert (good.held_out.shape, good.labels.shape, good.calibration.shape) == ((150, 1, 8, 8), (150,), (24, 1, 8, 8))
 
@@ -124,6 +125,9 @@ COUNTED = {"name": "labels", "how": "count", "of": "label"}
         canonical_json({"pre": [], "post": [{"op": "top_k", "k": 4}]}),  # of three classes
         canonical_json({"pre": [], "post": [{"op": "grid_boxes", "classes": ["a"], "rows": 2, "columns": 2}, {"op": "boxes"}]}),
         canonical_json({"pre": [], "post": [*TOP1, {"op": "threshold", "score": 0.5}]}),  # a label that can be null in a column that cannot
+        canonical_json({"pre": [], "post": TOP1, "labels": ["bolt", "nut"]}),
+        canonical_json({"pre": [], "post": TOP1, "labels": ["bolt", "nut", 3]}),
+        canonical_json({"pre": [], "post": TOP1, "labels": ["bolt", "nut", "a\nb"]}),
         canonical_json({"pre": [], "post": TOP1, "rows": "windows"}),
         canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 0, "features": [COUNTED]}]}),
         canonical_json({"pre": [], "post": TOP1, "windows": [{"name": "w", "every_s": 1, "features": [{**COUNTED, "of": "score"}]}]}),

@@ -15,9 +15,10 @@ from contracts.canonical import canonical_json, key_id, seal, unseal
 from contracts.enrolment import Token
 from contracts.features import FRAME_COLUMNS, GAPS, QUARANTINE, ROW_ID, Column, FeatureSchema, bronze
 from contracts.ids import DEVICE_ID, SERVICE_ID, SERVICE_ROLES, device_urn, execution_id, service_urn, stream_id
-from contracts.manifest import MEMBER_NAME, processing_spec
+from contracts.manifest import MEMBER_NAME, Manifest, processing_spec
 from contracts.reports import Event, ReportBatch, Transition
 from contracts.states import TERMINAL, State
+from tests.simulators.bundle_bytes import make_bundle
 
 DEVICE = "dev-" + "abcdefghijklmnopqrstuvwxyz"
 OTHER = "dev-" + "z" * 26
@@ -230,6 +231,19 @@ def test_a_processing_spec_has_two_lists(raw: object) -> None:
     assert processing_spec({"pre": [], "post": [], "more": 1})
     with pytest.raises(ValueError, match="pre and post"):
         processing_spec(raw)
+
+
+def test_labels_are_as_many_as_the_outputs_last_dimension_or_none() -> None:
+    """A manifest of before there were any has none."""
+    assert labelled() == ()
+    assert labelled(["bolt", "nut"]) == ("bolt", "nut")
+    for wrong in (["bolt"], ["bolt", "nut", "none"], ["bolt", ""], ["bolt", "a\nb"], ["bolt", "x" * 129]):
+        with pytest.raises(ValidationError):
+            labelled(wrong)
+
+
+def labelled(labels: list[str] | None = None) -> tuple[str, ...]:
+    return Manifest.model_validate_json(make_bundle(labels=labels).manifest).labels  # None: the manifest lacks the field
 
 
 def test_terminal_states_are_the_seven_that_never_change() -> None:

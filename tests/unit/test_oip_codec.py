@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from contracts.errors import CODES, SkerryError
 from edge_agent.inference.oip import grpc_codec, rest_codec
 from edge_agent.inference.oip import open_inference_pb2 as pb
-from edge_agent.inference.oip.classes import largest
+from edge_agent.inference.oip.classes import labels_of, largest
 from edge_agent.inference.oip.datatypes import from_bytes, from_json, to_bytes
 from edge_agent.inference.oip.request import InferRequest, Part, Signature, the_input, the_output
 from edge_agent.inference.oip.rest_codec import OutputTensor
@@ -137,6 +138,18 @@ def test_the_largest_are_named_by_value_and_index() -> None:
     found = largest(np.array([[0.5, 2, -1, 2]], "<f4"), 3)
     assert found.tolist() == [b"2.000000:1", b"2.000000:3", b"0.500000:0"]
     assert largest(np.array([1, 2], "u1"), 9).tolist() == [b"2.000000:1", b"1.000000:0"]
+
+
+def test_a_label_follows_the_index_where_there_are_labels() -> None:
+    found = largest(np.array([[0.5, 2], [3, 1]], "<f4"), 3, ("bolt", "Ger\u00e4t: 2"))
+    assert [text.decode() for text in found] == ["3.000000:2:bolt", "2.000000:1:Ger\u00e4t: 2", "1.000000:3:Ger\u00e4t: 2"]
+
+
+@pytest.mark.parametrize("manifest", [b"{", b"[]", b"{}", b'{"labels": 7}'])
+def test_a_slot_without_a_readable_manifest_has_no_labels(tmp_path: Path, manifest: bytes) -> None:
+    assert labels_of(str(tmp_path)) == ()
+    (tmp_path / "manifest.json").write_bytes(manifest)
+    assert labels_of(str(tmp_path)) == ()
 
 
 def test_an_output_in_shared_memory_is_named_and_not_sent() -> None:

@@ -163,7 +163,7 @@ class Front:
 
             def use(answer: Answer) -> T:
                 self._trial.answered(model, call.cell, answer)
-                rendered = render(model, request.id, call.outputs(answer))
+                rendered = render(model, request.id, call.outputs(answer, seat.labels))
                 self._trial.copy(model, seat, call.cell, answer)
                 return rendered
 
@@ -215,14 +215,16 @@ class _Call:
         cell[...] = given.values if part is None else from_bytes(given.name, given.datatype, given.shape, self._shared().read(part))
         self._read_ns += time.monotonic_ns() - before_ns
 
-    def outputs(self, answer: Answer) -> tuple[OutputTensor, ...]:
+    def outputs(self, answer: Answer, labels: tuple[str, ...]) -> tuple[OutputTensor, ...]:
         """Raises RejectedError WORKER_NOT_FINITE: no JSON can say it, and nobody shall take it for an answer."""
         self._answered_ns = time.monotonic_ns()
         self._queue_ns, self._infer_ns = int(answer.queue_us * 1000), int(answer.compute_us * 1000)
         if not answer.finite:
             raise error("WORKER_NOT_FINITE", self._model.name)
         wanted, offered = self._wanted, self._model.output
-        datatype, values = (offered.datatype, answer.output) if not wanted.classes else ("BYTES", largest(answer.output, wanted.classes))
+        datatype, values = offered.datatype, answer.output
+        if wanted.classes:
+            datatype, values = "BYTES", largest(answer.output, wanted.classes, labels)
         if wanted.part is None:
             return (OutputTensor(offered.name, datatype, values.shape, values, wanted.binary),)
         return (OutputTensor(offered.name, datatype, values.shape, None, False, self._written(wanted.part, to_bytes(datatype, values))),)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from contracts.errors import RejectedError, error
-from edge_agent.inference.oip.ports import Arenas
+from edge_agent.inference.oip.classes import labels_of
+from edge_agent.inference.oip.ports import Arenas, SeatClient
 from edge_agent.inference.oip.request import Signature
 from edge_agent.inference.oip.seat import Seat
 
@@ -166,9 +167,14 @@ class Models:
 
     async def _attach(self, digest: str) -> Seat:
         try:
-            client = await asyncio.to_thread(self._arenas.attach, digest)
+            client, labels = await asyncio.to_thread(self._attached, digest)
             self._close_ended()
-            seat = self._seats[digest] = Seat(client, self._line_limit)
+            seat = self._seats[digest] = Seat(client, self._line_limit, labels)
             return seat
         finally:
             del self._attaching[digest]
+
+    def _attached(self, digest: str) -> tuple[SeatClient, tuple[str, ...]]:
+        """Blocks. The classes' labels are read here and not listed: they may be long."""
+        client = self._arenas.attach(digest)
+        return client, labels_of(client.route.get("slot", ""))

@@ -23,8 +23,9 @@ _LAST_LOOK_S = GRACE_NS / 1e9 + 0.05  # after the agent hung up: by then the cli
 class Seat:
     """Takes over the client; `close` closes it."""
 
-    def __init__(self, client: SeatClient, line_limit: int) -> None:
+    def __init__(self, client: SeatClient, line_limit: int, labels: tuple[str, ...] = ()) -> None:
         self.route: dict[str, Any] = client.route
+        self.labels = labels  # of the model's classes
         self._client, self._line_limit = client, line_limit
         self._answers: dict[Ticket, asyncio.Future[None]] = {}
         self._line: deque[asyncio.Future[None]] = deque()
