@@ -85,7 +85,7 @@ class OipConfig(_Table):
         default=0.1, ge=0, le=1
     )  # of the live model's requests, copied to the candidate that an update tries beside it
     canary_share: float = Field(default=0, ge=0, le=0.5)  # of the ids of requests that name no version, answered by that candidate
-    body_s: float = Field(default=30, gt=0)  # for the head of a request, and from the first to the last byte of its body
+    body_s: float = Field(default=30, gt=0)  # for the head of a request, for its body, for its answer to be taken, and for gRPC's handshake
 
 
 class AgentConfig(Config):

@@ -35,7 +35,7 @@ _UNLOAD_PARAMETERS = frozenset({"version", "unload_dependents"})
 class Limits(NamedTuple):
     timeout_s: float = 10.0  # of a request that names none, and the longest that one may name
     max_request_bytes: int = 64 * 1024**2
-    body_s: float = 30.0  # for the head of a request, and from the first to the last byte of its body
+    body_s: float = 30.0  # for the head of a request, from the first to the last byte of its body, and for its answer to be taken
 
 
 class Front:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import grpc
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contracts.errors import error
+from edge_agent.inference.oip.connection import MAX_CONNECTIONS, Connection, with_limit
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.grpc_service import handler
 from edge_agent.inference.oip.rest import RestApp
@@ -28,7 +28,6 @@ from program.sockets import port_owner
 REST_SOCKET, GRPC_SOCKET = "oip.sock", "oip-grpc.sock"
 SOCKET_UMASK = 0o117  # sockets get 0660
 LOOPBACK = "127.0.0.1"
-MAX_CONNECTIONS = 256  # of one REST listener
 KEEP_ALIVE_S = 75
 GRACE_S = 2
 _FRAMING_BYTES = 1024 * 1024  # what a gRPC message holds besides tensors
@@ -70,42 +69,6 @@ async def serving(front: Front, settings: Settings) -> AsyncIterator[Ports]:
 # -- REST
 
 
-class _Protocol(HttpToolsProtocol):
-    """Closes a connection whose request does not begin and has no whole head in time: half-open ones would use up all that there are."""
-
-    head_s: float  # set by _with_head_limit
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._begin()
-
-    def data_received(self, data: bytes) -> None:
-        if self._late is None and self.cycle is not None and self.cycle.response_complete:
-            self._begin()
-        super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        self._end()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
-        super().connection_lost(exc)
-
-    def _begin(self) -> None:
-        self._late = self.loop.call_later(self.head_s, self.transport.close)
-
-    def _end(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-
-def _with_head_limit(seconds: float) -> type[_Protocol]:
-    return type("Protocol", (_Protocol,), {"head_s": seconds})
-
-
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,7 +81,7 @@ async def _rest(front: Front, settings: Settings) -> AsyncIterator[int]:
     bound = [(_unix(Path(settings.run_dir) / REST_SOCKET), True)]
     if settings.rest_port is not None:
         bound.append((_tcp("oip.rest_port", settings.rest_port), False))
-    protocol = _with_head_limit(settings.limits.body_s)
+    protocol = with_limit(settings.limits.body_s)
     servers = [_Server(_configuration(RestApp(front, local), protocol)) for _, local in bound]
     tasks = [asyncio.ensure_future(server.serve([one])) for server, (one, _) in zip(servers, bound)]
     while not all(server.started for server in servers):
@@ -134,10 +97,10 @@ async def _rest(front: Front, settings: Settings) -> AsyncIterator[int]:
         await asyncio.gather(*tasks)
 
 
-def _configuration(app: RestApp, protocol: type[_Protocol]) -> uvicorn.Config:
+def _configuration(app: RestApp, protocol: type[Connection]) -> uvicorn.Config:
     configuration = uvicorn.Config(
-        app, http=protocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None, log_level="warning",
-        access_log=False, server_header=False, date_header=False, proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
+        app, http=protocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None, log_level="error",
+        access_log=False, server_header=False, date_header=False, proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
     configuration.load()
@@ -169,7 +132,13 @@ def _tcp(key: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def _grpc(front: Front, settings: Settings) -> AsyncIterator[int]:
     limit = settings.limits.max_request_bytes + _FRAMING_BYTES
-    options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+    options = [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.server_handshake_timeout_ms", int(settings.limits.body_s * 1000)),
+    ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((handler(front),))
     path = Path(settings.run_dir) / GRPC_SOCKET

@@ -1,0 +1,91 @@
+"""What one REST connection may take of the front: a place, time, and the bytes of a head.
+
+uvicorn limits none of them by itself: silent callers, heads without end and callers that do not read their answers would use up the
+front's descriptors and memory, and with them its gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from contracts.errors import SkerryError, error
+from edge_agent.inference.oip.rest import refusal
+
+MAX_CONNECTIONS = 256  # of one listener
+MAX_HEAD_BYTES = 64 * 1024
+
+
+class Connection(HttpToolsProtocol):
+    """Closed with a code when it is one too many or what comes is no request, without one when its time is over."""
+
+    limit_s: float  # for a whole head, counted from when it may begin, and for an answer to be taken
+    _late: asyncio.TimerHandle | None = None  # while a head is waited for
+    _stuck: asyncio.TimerHandle | None = None  # while an answer waits for its reader
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._refuse(error("OIP_CONNECTIONS", f"{MAX_CONNECTIONS} of this listener"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._late is None and self.cycle is not None and self.cycle.response_complete:
+            self._await_head()
+        awaited = self._late
+        super().data_received(data)
+        if awaited is not None and awaited is self._late:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(error("OIP_TOO_LARGE", "the head", f"more than {MAX_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._late is None:  # it came while the one before was answered
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._end_wait_for_head()
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(self.limit_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_wait_for_reader()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_wait_for_head()
+        self._end_wait_for_reader()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(error("OIP_REQUEST", "", "this is no HTTP request"))
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._late = self.loop.call_later(self.limit_s, self.transport.close)
+
+    def _end_wait_for_head(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _end_wait_for_reader(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _refuse(self, refused: SkerryError) -> None:
+        answer = refusal(refused)
+        head = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (answer.type, len(answer.body))
+        self.transport.write(STATUS_LINE[answer.status] + head + answer.body)
+        self.transport.close()
+
+
+def with_limit(seconds: float) -> type[Connection]:
+    return type("Connection", (Connection,), {"limit_s": seconds})

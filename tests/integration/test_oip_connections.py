@@ -1,0 +1,117 @@
+"""What a caller may do to the front's connections, and who is served meanwhile: silence, heads without end, answers that nobody reads."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from edge_agent.inference.oip.connection import MAX_CONNECTIONS, MAX_HEAD_BYTES
+from tests.integration.oip_process import Site, site
+from tests.integration.test_oip_front import ask, body, grpc_infer, infer
+from tests.simulators.bundles import fake_slot
+
+WAIT_S = 30.0
+LIMIT_S = 1.0  # of a head, of an answer that is taken, of gRPC's handshake
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("oip")
+    with site(folder, fake_slot(folder / "slots"), {"body_s": LIMIT_S}) as started:
+        yield started
+
+
+def connected(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), WAIT_S)
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Until the front closes."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received
+
+
+def code_in(answer: bytes) -> str:
+    head, _, text = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    return str(json.loads(text)["code"])
+
+
+def until_served(here: Site) -> None:
+    """The front learns by and by of those that were closed."""
+    until_s = time.monotonic() + WAIT_S
+    while not _is_served(here):
+        assert time.monotonic() < until_s
+
+
+def _is_served(here: Site) -> bool:
+    try:
+        return ask(here, "GET", "/v2/health/ready")[0] == 200
+    except ConnectionError:
+        return False
+
+
+@pytest.mark.parametrize("request_", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET /v2/\xff HTTP/1.1\r\n\r\n", b"GET v2\r\n\r\n"])
+def test_what_is_no_request_has_a_code(here: Site, request_: bytes) -> None:
+    with connected(here.rest) as connection:
+        connection.sendall(request_)
+        answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert code_in(answer) == "OIP_REQUEST"
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_head_without_end_is_refused(here: Site, before: bytes) -> None:
+    """Also of a second request on the same connection."""
+    begun = b"GET /v2 HTTP/1.1\r\nX: "
+    with connected(here.rest) as connection:
+        connection.sendall(before + begun)
+        if before:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"x" * (MAX_HEAD_BYTES + 1 - (0 if before else len(begun))))
+        answer = everything(connection)
+    assert answer[answer.index(b"HTTP/1.1 4") :].startswith(b"HTTP/1.1 413 ")
+    assert code_in(answer[answer.index(b"HTTP/1.1 4") :]) == "OIP_TOO_LARGE"
+
+
+def test_one_connection_too_many_is_refused_and_the_others_are_served(here: Site) -> None:
+    with ExitStack() as stack:
+        kept = stack.enter_context(connected(here.rest))
+        for _ in range(MAX_CONNECTIONS - 1):
+            stack.enter_context(connected(here.rest))
+        answer = everything(stack.enter_context(connected(here.rest)))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert code_in(answer) == "OIP_CONNECTIONS"
+        kept.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert grpc_infer(here).model_version == "1"
+    until_served(here)
+
+
+def test_silent_connections_to_grpc_are_closed_and_take_nothing_from_rest(here: Site) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connected(here.grpc)) for _ in range(2 * MAX_CONNECTIONS)]
+        assert infer(here, body()) == (200, "")
+        assert everything(silent[0]) != b"", "its own settings, and then the end"
+        assert grpc_infer(here).model_version == "1"
+
+
+def test_an_answer_that_nobody_reads_is_not_kept(here: Site) -> None:
+    request = {**json.loads(body()), "id": "i" * 2_000_000}
+    data = json.dumps(request).encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(here.rest_socket)
+        connection.sendall(b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
+        assert poll.poll(WAIT_S * 1000), "the front hung up"
+    assert infer(here, body()) == (200, "")
