@@ -1,4 +1,4 @@
-"""What a caller may do to the front's connections, and who is served meanwhile: silence, heads without end, answers that nobody reads."""
+"""What one caller may take of the front, and who is served meanwhile: silence, heads without end, answers that nobody reads."""
 
 from __future__ import annotations
 
@@ -105,13 +105,19 @@ def test_silent_connections_to_grpc_are_closed_and_take_nothing_from_rest(here: 
         assert grpc_infer(here).model_version == "1"
 
 
-def test_an_answer_that_nobody_reads_is_not_kept(here: Site) -> None:
-    request = {**json.loads(body()), "id": "i" * 2_000_000}
-    data = json.dumps(request).encode()
+def test_answers_that_nobody_reads_are_not_kept(here: Site) -> None:
+    """Thousands of them, asked for one behind the other."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(here.rest_socket)
-        connection.sendall(b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n" * 3000)
         poll = select.poll()
         poll.register(connection, select.POLLRDHUP)
         assert poll.poll(WAIT_S * 1000), "the front hung up"
     assert infer(here, body()) == (200, "")
+
+
+def test_json_that_no_such_tensor_needs_is_not_read(here: Site) -> None:
+    """Its lists would take many times as much memory as its text."""
+    request = json.loads(body())
+    request["inputs"][0]["data"] = [[]] * 100_000
+    assert infer(here, json.dumps(request).encode()) == (413, "OIP_TOO_LARGE")

@@ -101,7 +101,10 @@ def test_a_whole_body_may_be_the_input(here: Site) -> None:
         ("POST", "/v2/repository/models/tiny/unload", 409, "OIP_IN_USE"),
         ("POST", "/v2/systemsharedmemory/region/r/register", 403, "OIP_REGION_OWNER"),
         ("POST", "/v2/cudasharedmemory/region/r/register", 501, "OIP_UNSUPPORTED"),
-        ("GET", "/v2/systemsharedmemory/region/r/status", 404, "OIP_REGION_UNKNOWN"),
+        ("POST", "/v2/cudasharedmemory/unregister", 501, "OIP_UNSUPPORTED"),
+        ("GET", "/v2/cudasharedmemory/region/r/status", 501, "OIP_UNSUPPORTED"),
+        ("GET", "/v2/systemsharedmemory/status", 403, "OIP_REGION_OWNER"),
+        ("GET", "/v2/systemsharedmemory/region/r/status", 403, "OIP_REGION_OWNER"),
     ],
 )  # fmt: skip
 def test_a_path_that_leads_nowhere_says_so(here: Site, method: str, path: str, status: int, code: str) -> None:
@@ -222,6 +225,18 @@ def grpc_infer(here: Site, values: Any = VALUES, timeout_s: float = WAIT_S) -> p
         return response
 
 
+def named(name: str) -> bytes:
+    """A request for a tensor of this name."""
+    request = pb.ModelInferRequest(model_name="tiny")
+    request.inputs.add(name=name, datatype="FP99")
+    return bytes(request.SerializeToString())
+
+
+def grpc_call(here: Site, data: bytes) -> None:
+    with grpc.insecure_channel(here.grpc) as channel:
+        channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(data, timeout=WAIT_S)
+
+
 def test_grpc_statuses(here: Site) -> None:
     assert grpc_infer(here).model_version == "1"
     for values, status in (
@@ -232,6 +247,12 @@ def test_grpc_statuses(here: Site) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             grpc_infer(here, values)
         assert refused.value.code().name == status
+    no_model = pb.ModelInferRequest(model_name="x" * 50_000).SerializeToString()
+    for data in (b"\xff", no_model, named("n" * 50_000), named("\U0001f600" * 50_000)):
+        with pytest.raises(grpc.RpcError) as hostile:
+            grpc_call(here, data)
+        assert hostile.value.code().name in ("INVALID_ARGUMENT", "NOT_FOUND")
+        assert hostile.value.details().startswith(("OIP_REQUEST: ", "OIP_TENSOR: ", "ARENA_MODEL: "))
     with pytest.raises(grpc.RpcError) as expired:
         grpc_infer(here, with_first(SLOW), 0.05)
     assert expired.value.code().name == "DEADLINE_EXCEEDED"

@@ -51,6 +51,15 @@ def test_data_that_are_no_such_tensor_are_refused(datatype: str, data: Any) -> N
     assert refused(from_json, "x", datatype, (2,), data) == "OIP_TENSOR"
 
 
+@pytest.mark.parametrize("datatype", ["BYTES", "UINT64", "FP32"])
+def test_lists_nest_as_deep_as_they_like(datatype: str) -> None:
+    """JSON's reader takes a thousand levels, which is more than Python's stack."""
+    deep: list[Any] = []
+    for _ in range(1020):
+        deep = [deep]
+    assert refused(from_json, "x", datatype, (1,), deep) == "OIP_TENSOR"
+
+
 def test_bf16_is_half_of_a_float() -> None:
     assert from_bytes("x", "BF16", (2,), b"\x80\x3f\x00\xc0").tolist() == [1.0, -2.0]
     assert to_bytes("BF16", np.array([1.0, -2.0, np.inf], "<f4")) == b"\x80\x3f\x00\xc0\x80\x7f"
@@ -95,6 +104,8 @@ def test_an_input_that_is_none_is_refused(change: dict[str, Any], code: str) -> 
         ({"parameters": {"priority": 1.0}}, "OIP_PARAMETER"), ({"parameters": {"binary_data_output": 1}}, "OIP_PARAMETER"),
         ({"outputs": [{"name": "y", "parameters": {"classification": "3"}}]}, "OIP_PARAMETER"),
         ({"outputs": [{"name": "y", "parameters": {"shared_memory_region": 3}}]}, "OIP_PARAMETER"),
+        ({"outputs": [{}] * 65}, "OIP_REQUEST"), ({"inputs": [X] * 65}, "OIP_REQUEST"),
+        ({"inputs": [{**X, "shape": [1] * 33}]}, "OIP_TENSOR"),
     ],
 )  # fmt: skip
 def test_a_request_that_is_none_is_refused(message: Any, code: str) -> None:
@@ -104,6 +115,12 @@ def test_a_request_that_is_none_is_refused(message: Any, code: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b'{"inputs": [NaN]}', b"[" * 100_000, b'"\xff"'])
 def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
     assert refused(rest_codec.parse, body, None) == "OIP_REQUEST"
+
+
+def test_json_is_as_long_as_its_tensor_needs() -> None:
+    MODEL.check_json(len(json.dumps({"inputs": [X]}, indent=8)))
+    assert refused(MODEL.check_json, 65 * 1024) == "OIP_TOO_LARGE"
+    Signature("x", "FP64", (1, 3, 224, 224)).check_json(len(json.dumps([[[[-2.2250738585072014e-308] * 224] * 224] * 3], indent=4)))
 
 
 def test_scheduling_is_read() -> None:
@@ -194,6 +211,29 @@ def test_grpc_requests_that_are_none_are_refused() -> None:
     empty = grpc_request(fp32_contents=[1, 2])
     empty.parameters["timeout"].SetInParent()
     assert refused(grpc_codec.parse, empty) == "OIP_PARAMETER"
+
+
+def test_a_tensor_larger_than_the_models_is_not_looked_at() -> None:
+    request = grpc_request(fp32_contents=[1, 2])
+    assert grpc_codec.parse(request, most_elements=2).inputs[0].values.tolist() == [[1, 2]]
+    assert refused(grpc_codec.parse, request, 1) == "OIP_TENSOR"
+    request.inputs[0].shape[:] = [1] * 33
+    assert refused(grpc_codec.parse, request) == "OIP_TENSOR"
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x05tiny"])
+def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
+    assert refused(grpc_codec.read, pb.ModelInferRequest, data) == "OIP_REQUEST"
+
+
+def test_a_message_of_a_great_many_fields_is_not_read() -> None:
+    """Two bytes each; protobuf makes a hundred of them."""
+    large = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[bytes(100_000)])
+    assert grpc_codec.read(pb.ModelInferRequest, large.SerializeToString()) == large
+    for field in (b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00"):
+        assert refused(grpc_codec.read, pb.ModelInferRequest, field * 40_000) == "OIP_REQUEST"
+    few = pb.ModelInferRequest.FromString(b"\x2a\x00" * 65)
+    assert refused(grpc_codec.parse, few) == "OIP_REQUEST"
 
 
 def test_every_code_of_this_front_has_its_status() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ DTYPES: Mapping[str, str] = {
 }  # fmt: skip
 OF_MANIFEST: Mapping[str, str] = {"f32": "FP32", "f16": "FP16", "i8": "INT8", "u8": "UINT8", "i32": "INT32", "i64": "INT64"}
 DATATYPES = frozenset({*DTYPES, "BF16", "BYTES"})
+MAX_DIMENSIONS = 32
 MAX_ELEMENTS = 1 << 31
 _LENGTH = struct.Struct("<I")
 _JSON_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}  # kind of the datatype -> kinds that JSON may bring
@@ -32,9 +33,12 @@ _BF16_ROUND = 0x7FFF
 
 def shape_of(name: str, shape: Any) -> tuple[int, ...]:
     """Raises RejectedError OIP_TENSOR unless it is a list of sizes."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(type(size) is int and size >= 0 for size in shape):
+    listed = isinstance(shape, Sequence) and not isinstance(shape, str)
+    if listed and len(shape) > MAX_DIMENSIONS:
+        raise error("OIP_TENSOR", name, f"more than {MAX_DIMENSIONS} dimensions")
+    if not listed or not all(type(size) is int and size >= 0 for size in shape):
         raise error("OIP_TENSOR", name, "shape is a list of integers, none negative")
-    if len(shape) > 32 or math.prod(shape) > MAX_ELEMENTS:
+    if math.prod(shape) > MAX_ELEMENTS:
         raise error("OIP_TENSOR", name, "the shape is too large")
     return tuple(shape)
 
@@ -155,12 +159,17 @@ def _cast(name: str, datatype: str, found: Array, dtype: Any) -> Array:
     return _widened(_narrowed(array)) if datatype == "BF16" else array
 
 
-def _flat(data: list[Any]) -> Iterable[Any]:
-    for element in data:
-        if isinstance(element, list):
-            yield from _flat(element)
-        else:
+def _flat(data: list[Any]) -> Iterator[Any]:
+    """Not by recursion: JSON nests deeper than Python's stack."""
+    open_lists = [iter(data)]
+    while open_lists:
+        for element in open_lists[-1]:
+            if isinstance(element, list):
+                open_lists.append(iter(element))
+                break
             yield element
+        else:
+            open_lists.pop()
 
 
 def _texts(name: str, elements: Iterable[Any]) -> list[bytes]:

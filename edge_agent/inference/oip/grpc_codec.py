@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
+from google.protobuf.message import DecodeError, Message
 
 from contracts.errors import error
 from edge_agent.inference.oip import open_inference_pb2 as pb
-from edge_agent.inference.oip.datatypes import Array, check_datatype, from_bytes, from_json, shape_of, to_buffer, to_bytes
+from edge_agent.inference.oip.datatypes import (
+    MAX_ELEMENTS,
+    Array,
+    check_datatype,
+    from_bytes,
+    from_json,
+    shape_of,
+    to_buffer,
+    to_bytes,
+)  # fmt: skip
 from edge_agent.inference.oip.request import (
     INPUT_PARAMETERS,
     OUTPUT_PARAMETERS,
     InferRequest,
     InputTensor,
     WantedOutput,
+    check_few,
     count_of,
     known,
     part_of,
     scheduling,
 )  # fmt: skip
 from edge_agent.inference.oip.rest_codec import OutputTensor
+from processing.wire_form import fields
+
+M = TypeVar("M", bound=Message)
+SMALL_BYTES, MAX_FIELDS = 64 * 1024, 1024
 
 # datatype -> the list of InferTensorContents that holds it
 _CONTENTS: Mapping[str, str] = {
@@ -34,11 +51,27 @@ _LENGTH_DELIMITED = 2
 _RAW_OUTPUT = bytes([pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 
-def parse(message: pb.ModelInferRequest) -> InferRequest:
-    """Raises RejectedError OIP_REQUEST, OIP_TENSOR, OIP_PARAMETER."""
+def read(kind: type[M], data: bytes) -> M:
+    """A message from its bytes. Raises RejectedError OIP_REQUEST.
+
+    An empty field takes two bytes there and a hundred once it is read: millions of them would take all memory and everybody's time.
+    """
+    try:
+        if len(data) > SMALL_BYTES and next(islice(fields(memoryview(data), 0, len(data)), MAX_FIELDS, None), None):
+            raise error("OIP_REQUEST", "", f"more than {MAX_FIELDS} fields")
+        message: M = kind.FromString(data)
+    except (ValueError, DecodeError) as broken:
+        raise error("OIP_REQUEST", "", "the message cannot be read") from broken
+    return message
+
+
+def parse(message: pb.ModelInferRequest, most_elements: int = MAX_ELEMENTS) -> InferRequest:
+    """`most_elements`: of a tensor that is not raw. Raises RejectedError OIP_REQUEST, OIP_TENSOR, OIP_PARAMETER."""
+    check_few(message.inputs, "inputs")
+    check_few(message.outputs, "outputs")
     timeout_us, low_priority = scheduling(values_of(message.parameters))
     raw = iter(message.raw_input_contents)
-    inputs = tuple(_input(tensor, raw, bool(message.raw_input_contents)) for tensor in message.inputs)
+    inputs = tuple(_input(tensor, raw, bool(message.raw_input_contents), most_elements) for tensor in message.inputs)
     if next(raw, None) is not None:
         raise error("OIP_REQUEST", "raw_input_contents", "more of them than inputs")
     return InferRequest(message.id, timeout_us, low_priority, inputs, tuple(_wanted(output) for output in message.outputs))
@@ -55,8 +88,8 @@ def values_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _input(tensor: Any, raw: Iterable[bytes], all_raw: bool) -> InputTensor:
-    name, datatype, shape = tensor.name, check_datatype(tensor.name, tensor.datatype), shape_of(tensor.name, tuple(tensor.shape))
+def _input(tensor: Any, raw: Iterable[bytes], all_raw: bool, most_elements: int) -> InputTensor:
+    name, datatype, shape = tensor.name, check_datatype(tensor.name, tensor.datatype), shape_of(tensor.name, tensor.shape)
     parameters = values_of(tensor.parameters) if tensor.parameters else {}
     known(parameters, INPUT_PARAMETERS, "input")
     part = part_of(parameters)
@@ -64,6 +97,8 @@ def _input(tensor: Any, raw: Iterable[bytes], all_raw: bool) -> InputTensor:
         return InputTensor(name, datatype, shape, None, part)
     if all_raw:
         return InputTensor(name, datatype, shape, from_bytes(name, datatype, shape, _next(raw, name)))
+    if math.prod(shape) > most_elements:
+        raise error("OIP_TENSOR", name, f"shape {list(shape)} has more than the model's {most_elements} elements")
     return InputTensor(name, datatype, shape, _contents(name, datatype, shape, tensor.contents))
 
 
@@ -81,6 +116,8 @@ def _contents(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -
     if any(len(value) for other, value in contents.ListFields() if other.name != field):
         raise error("OIP_TENSOR", name, f"{datatype} travels in {field}")
     values = getattr(contents, field)
+    if len(values) != math.prod(shape):
+        raise error("OIP_TENSOR", name, f"{len(values)} elements in {field}, the shape has {math.prod(shape)}")
     if datatype == "BYTES":
         return from_bytes(name, datatype, shape, to_bytes("BYTES", np.array([*values, b""], dtype=object)[:-1]))
     return from_json(name, datatype, shape, list(values))

@@ -14,7 +14,7 @@ from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.front import Front
 from edge_agent.inference.oip.models import Model
 from edge_agent.inference.oip.request import InferRequest
-from edge_agent.inference.oip.status import status_of
+from edge_agent.inference.oip.status import status_of, text_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _LOCAL = "unix:"
@@ -50,7 +50,7 @@ class Service:
         """A ModelInferResponse, serialised."""
 
         def read(model: Model) -> InferRequest:
-            return grpc_codec.parse(request)
+            return grpc_codec.parse(request, model.input.elements)
 
         def write(model: Model, request_id: str, outputs: Any) -> bytes:
             return grpc_codec.render(model.name, model.version, request_id, outputs)
@@ -71,7 +71,7 @@ class Service:
     async def SystemSharedMemoryStatus(
         self, request: pb.SystemSharedMemoryStatusRequest, local: bool
     ) -> pb.SystemSharedMemoryStatusResponse:
-        regions = {region["name"]: region for region in self._front.regions.status(request.name)}
+        regions = {region["name"]: region for region in self._front.shared_memory(local).status(request.name)}
         return _filled({"regions": regions}, pb.SystemSharedMemoryStatusResponse())
 
     async def SystemSharedMemoryRegister(
@@ -99,14 +99,15 @@ def handler(front: Front) -> grpc.GenericRpcHandler:
 
 
 def _unary(method: Any, call: Callable[[Any, bool], Awaitable[Any]]) -> grpc.RpcMethodHandler:
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        try:
-            return await call(request, context.peer().startswith(_LOCAL))
-        except SkerryError as refused:
-            await context.abort(grpc.StatusCode[status_of(refused).grpc], str(refused))
+    kind = getattr(pb, method.input_type.name)
 
-    messages = (getattr(pb, kind.name) for kind in (method.input_type, method.output_type))
-    return grpc.unary_unary_rpc_method_handler(answer, next(messages).FromString, _serialised)
+    async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await call(grpc_codec.read(kind, data), context.peer().startswith(_LOCAL))
+        except SkerryError as refused:
+            await context.abort(grpc.StatusCode[status_of(refused).grpc], text_of(refused))
+
+    return grpc.unary_unary_rpc_method_handler(answer, None, _serialised)
 
 
 def _serialised(answer: Any) -> bytes:

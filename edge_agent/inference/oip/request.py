@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contracts.errors import error
 from edge_agent.inference.oip.datatypes import DTYPES, OF_MANIFEST, Array
 
 MAX_TIMEOUT_US = 3_600_000_000
+MAX_TENSORS = 64  # that a request may name, inputs and outputs each: no model here has more than one
+JSON_BYTES, JSON_BYTES_PER_ELEMENT = 64 * 1024, 64  # of a request: a number of 25 digits, well indented
 PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
 INPUT_PARAMETERS = frozenset({"binary_data_size", "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"})
 OUTPUT_PARAMETERS = frozenset({"binary_data", "classification"} | INPUT_PARAMETERS - {"binary_data_size"})
@@ -62,6 +65,19 @@ class Signature(NamedTuple):
     def dtype(self) -> str:
         return DTYPES[self.datatype]
 
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    def check_json(self, size: int) -> None:
+        """What lists of lists take in memory is many times their text, so more text than this tensor needs is not read.
+
+        Raises RejectedError OIP_TOO_LARGE.
+        """
+        limit = JSON_BYTES + JSON_BYTES_PER_ELEMENT * self.elements
+        if size > limit:
+            raise error("OIP_TOO_LARGE", f"{size} bytes of JSON", f"at most {limit} for an input of {self.elements} elements")
+
 
 def scheduling(parameters: Mapping[str, Any]) -> tuple[int, bool]:
     """(timeout in us, low priority). Priority 0 is the default and 1 the highest; all above 1 is low. Raises OIP_PARAMETER."""
@@ -75,6 +91,12 @@ def known(parameters: Mapping[str, Any], names: frozenset[str], where: str) -> N
     for name in parameters:
         if name not in names:
             raise error("OIP_PARAMETER", str(name)[:64], f"this server has no such parameter of a {where}")
+
+
+def check_few(tensors: Sequence[Any], where: str) -> None:
+    """Raises RejectedError OIP_REQUEST."""
+    if len(tensors) > MAX_TENSORS:
+        raise error("OIP_REQUEST", where, f"{len(tensors)} of them, at most {MAX_TENSORS}")
 
 
 def count_of(parameters: Mapping[str, Any], name: str) -> int:

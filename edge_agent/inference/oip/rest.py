@@ -12,7 +12,7 @@ from edge_agent.inference.oip.patience import Gone, patience, while_connected
 from edge_agent.inference.oip.request import InferRequest
 from edge_agent.inference.oip.rest_codec import Body, json_object, parse, parse_raw, render
 from edge_agent.inference.oip.rest_endpoints import OCTETS, Call, Reply, inference, parts_of, reply, route
-from edge_agent.inference.oip.status import status_of
+from edge_agent.inference.oip.status import status_of, text_of
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -53,7 +53,10 @@ class RestApp:
         body = await _body(headers, receive, self._front.limits.max_request_bytes, self._front.limits.body_s)
 
         def read(model: Model) -> InferRequest:
-            return parse_raw(body, model.input) if json_bytes == 0 else parse(body, json_bytes)
+            if json_bytes == 0:
+                return parse_raw(body, model.input)
+            model.input.check_json(len(body) if json_bytes is None else json_bytes)
+            return parse(body, json_bytes)
 
         def write(model: Model, request_id: str, outputs: Any) -> Body:
             return render(model.name, model.version, request_id, outputs)
@@ -130,7 +133,7 @@ def refusal(refused: SkerryError) -> Reply:
     status = status_of(refused).http
     retry = ((b"retry-after", b"1"),) if status == 503 else ()
     closed = ((b"connection", b"close"),) if status in (408, 413, 415) else ()  # the rest of the body is not waited for
-    return reply({"error": str(refused), "code": refused.code}, status, (*retry, *closed))
+    return reply({"error": text_of(refused), "code": refused.code}, status, (*retry, *closed))
 
 
 async def _send(send: Send, answer: Reply) -> None:

@@ -24,6 +24,7 @@ from edge_agent.inference.oip.request import (
     Part,
     Signature,
     WantedOutput,
+    check_few,
     count_of,
     flag_of,
     known,
@@ -167,6 +168,7 @@ def _objects(message: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     value = message.get(key, [])
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise error("OIP_REQUEST", key, "it is a list of objects")
+    check_few(value, key)
     return value
 
 

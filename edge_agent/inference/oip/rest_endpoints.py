@@ -81,7 +81,7 @@ async def _unload(call: Call) -> Reply:
 
 
 async def _regions(call: Call) -> Reply:
-    return reply(call.front.regions.status(*call.parts))
+    return reply(call.front.shared_memory(call.local).status(*call.parts))
 
 
 async def _register(call: Call) -> Reply:
@@ -99,8 +99,6 @@ async def _unregister(call: Call) -> Reply:
 
 
 async def _cuda(call: Call) -> Reply:
-    if call.parts[-1:] == ("status",):
-        return reply([])
     raise error("OIP_UNSUPPORTED", "CUDA shared memory")
 
 
@@ -146,7 +144,10 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Endpoint]] = {
     (*_SHM, "region", "*", "register"): {"POST": _register},
     (*_SHM, "region", "*", "unregister"): {"POST": _unregister},
     (*_CUDA, "status"): {"GET": _cuda},
+    (*_CUDA, "unregister"): {"POST": _cuda},
+    (*_CUDA, "region", "*", "status"): {"GET": _cuda},
     (*_CUDA, "region", "*", "register"): {"POST": _cuda},
+    (*_CUDA, "region", "*", "unregister"): {"POST": _cuda},
     ("metrics",): {"GET": _metrics},
 }
 

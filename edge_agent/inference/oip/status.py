@@ -47,9 +47,15 @@ STATUS: Mapping[str, Status] = {
     "SETUP_NOT_RUNNING": _BUSY,
 }
 
+MAX_TEXT = 500
 RETRY_ON_A_FRESH_LIST = frozenset({"ARENA_DETACHED", "ARENA_MODEL"})  # a swap looks so for a moment
 
 
 def status_of(refused: SkerryError) -> Status:
     """A code without a line: try again later if it may pass, else it is the server's fault."""
     return STATUS.get(refused.code, _BUSY if isinstance(refused, TransientError) else _FAILED)
+
+
+def text_of(refused: SkerryError) -> str:
+    """For the caller: it may hold what the caller sent, and gRPC takes 8 KiB, in which a character can be twelve bytes."""
+    return str(refused)[:MAX_TEXT]
