@@ -40,7 +40,7 @@ from sync.uplink.window import Delays, SendWindow
 
 # What a reason code does, beside the back-off that every lost connection brings:
 #                            lost connection: wait at least, s    PUBACK: hold sending    alarm
-# 0x10 nobody subscribed     -                                    yes                     no (ingest is away)
+# 0x10 nobody subscribed     -                                    yes, if it was rows     no (ingest is away)
 # 0x87 not authorised        60                                   yes                     yes
 # 0x8E session taken over    300 (do not fight the other one)     -                       yes
 # 0x97 quota exceeded        60                                   yes                     no
@@ -233,8 +233,8 @@ class Uplink:
         if record is not None:
             self._pubacked += 1
             self._stream_pubacked[record.stream] = max(record.last_seq, self._stream_pubacked.get(record.stream, 0))
-        if event.reason < mqtt.NO_MATCHING_SUBSCRIBERS:
-            return
+        if event.reason < mqtt.NO_MATCHING_SUBSCRIBERS or (record is None and event.reason == mqtt.NO_MATCHING_SUBSCRIBERS):
+            return  # that nobody reads where this device is says nothing of ingest
         if not self._window.held:
             self._log("broker_holds", reason=event.reason)
         self._window.refused(self._clock.mono())
