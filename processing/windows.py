@@ -15,9 +15,10 @@ import math
 import struct
 from collections import deque
 from functools import partial
+from operator import itemgetter
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
-from processing.aggregates import HOW, OWN, Aggregate, Share
+from processing.aggregates import HOW, OWN, Aggregate, Quantile, Share
 from processing.spec import Fields, SpecError
 
 Row = Sequence[Any]  # values in schema order; the first three are a Moment
@@ -26,6 +27,7 @@ Column = Mapping[str, Any]  # {name, type, nullable, min, max}
 MAX_WINDOWS, MAX_FEATURES, MAX_PANES = 8, 64, 60
 MAX_EVERY_S, MAX_FRAMES = 86_400, 1_000_000
 MAX_TEXT = 200
+MAX_MOST, MAX_HELD = 10_000, 1_000_000  # values that one quantile looks at, and that all of a bundle hold: 8 MB
 _F32 = struct.Struct("<f")
 
 
@@ -48,13 +50,14 @@ OWN_COLUMNS = (
     _column("whole", "bool"),
 )
 _MOMENT = len(Moment._fields)
+_FRAME_NO, _MONO_US = (Moment._fields.index(name) for name in ("frame_no", "mono_us"))
 
 
 class Feature(NamedTuple):
     column: Column
-    place: int  # in a row
+    of: Callable[[Row], Any]  # what of a row is added
     make: Callable[[], Aggregate]
-    stored: Callable[[Any], Any]
+    most: int = 0  # values that it keeps of one window
 
 
 class Pane:
@@ -66,7 +69,7 @@ class Pane:
     def add(self, row: Row) -> None:
         self._count(1, row[0], Moment(*row[:_MOMENT]))
         for feature, aggregate in zip(self._features, self._aggregates):
-            aggregate.add(feature.stored(row[feature.place]))
+            aggregate.add(feature.of(row))
 
     def merge(self, later: Pane) -> None:
         self._count(later.frames, later.first_frame_no, later.last)
@@ -166,6 +169,9 @@ def compile(spec: Mapping[str, Any], columns: Sequence[Column]) -> tuple[Window,
         raise SpecError(f"windows is a list of at most {MAX_WINDOWS}")
     windows = tuple(_window(Fields(entry, "name"), columns) for entry in entries)
     _unlike("windows", [window.name for window in windows])
+    held = sum((window.panes + 1) * feature.most for window in windows for feature in window.features)
+    if held > MAX_HELD:
+        raise SpecError(f"quantiles hold (panes + 1) x most values each, at most {MAX_HELD} in all, not {held}")
     return windows
 
 
@@ -180,14 +186,16 @@ def frames_leave(spec: Mapping[str, Any]) -> bool:
 def _window(fields: Fields, columns: Sequence[Column]) -> Window:
     name, kind = fields.named(), fields.either("every_s", "frames")
     if kind == "every_s":
-        place, length = Moment._fields.index("mono_us"), 1_000_000 * fields.whole(kind, 1, MAX_EVERY_S)
+        place, length = _MONO_US, 1_000_000 * fields.whole(kind, 1, MAX_EVERY_S)
     else:
-        place, length = Moment._fields.index("frame_no"), fields.whole(kind, 2, MAX_FRAMES)
+        place, length = _FRAME_NO, fields.whole(kind, 2, MAX_FRAMES)
     panes = fields.whole("panes", 1, MAX_PANES, 1)
     features = [_feature(Fields(entry, "name"), columns) for entry in fields.entries("features", MAX_FEATURES)]
     fields.close()
     names = [*Moment._fields, *(column["name"] for column in OWN_COLUMNS), *(feature.column["name"] for feature in features)]
     _unlike(f"{name}: columns", names)
+    if kind == "frames":
+        _all_held(features, length * panes)
     return Window(name, place, length, panes, features)
 
 
@@ -198,20 +206,34 @@ def _feature(fields: Fields, columns: Sequence[Column]) -> Feature:
     column = columns[place]
     if column["type"] not in how.takes:
         raise SpecError("{}: column {} is {}, wanted is one of {}".format(name, column["name"], column["type"], ", ".join(how.takes)))
-    make = partial(Share, _wanted(fields, column)) if how.make is Share else how.make
+    more = _MORE[how.make](fields, column) if how.make in _MORE else ()
     fields.close()
     kind = column["type"] if how.type == OWN else how.type
     low, high = (column.get(end) if limit == OWN else limit for end, limit in (("min", how.low), ("max", how.high)))
-    nullable = how.keeps_null and bool(column.get("nullable"))
-    return Feature(_column(name, kind, nullable, low, high), place, make, _single if column["type"] == "f32" else _same)
+    nullable = bool(column.get("nullable")) if how.null == OWN else bool(how.null)
+    of = _timed(_value(place, column["type"])) if how.timed else _value(place, column["type"])
+    return Feature(_column(name, kind, nullable, low, high), of, partial(how.make, *more), more[1] if how.make is Quantile else 0)
 
 
-def _wanted(fields: Fields, column: Column) -> Any:
+def _wanted(fields: Fields, column: Column) -> tuple[Any, ...]:
     value = fields.value("value")
     kind = {"bool": bool, "utf8": str}.get(column["type"], int)
     if type(value) is not kind or (isinstance(value, str) and len(value) > MAX_TEXT):
         raise SpecError("{}: value is one of column {}, which is {}".format(fields.op, column["name"], column["type"]))
-    return value
+    return (value,)
+
+
+def _quantile(fields: Fields, column: Column) -> tuple[Any, ...]:
+    return fields.number("q", 0, 1), fields.whole("most", 1, MAX_MOST)
+
+
+_MORE: Mapping[Any, Callable[[Fields, Column], tuple[Any, ...]]] = {Share: _wanted, Quantile: _quantile}
+
+
+def _all_held(features: Iterable[Feature], frames: int) -> None:
+    for feature in features:
+        if 0 < feature.most < frames:
+            raise SpecError("{}: most is {}, of {} frames: it would be null".format(feature.column["name"], feature.most, frames))
 
 
 def _unlike(what: str, names: Sequence[str]) -> None:
@@ -219,8 +241,12 @@ def _unlike(what: str, names: Sequence[str]) -> None:
         raise SpecError(f"{what} have different names")
 
 
-def _same(value: Any) -> Any:
-    return value
+def _value(place: int, kind: str) -> Callable[[Row], Any]:
+    return (lambda row: _single(row[place])) if kind == "f32" else itemgetter(place)
+
+
+def _timed(value: Callable[[Row], Any]) -> Callable[[Row], Any]:
+    return lambda row: (row[_MONO_US], value(row))
 
 
 def _single(value: Any) -> Any:

@@ -61,6 +61,8 @@ PROCESSING: dict[str, Any] = {
                 {"name": "empty_share", "how": "share", "of": "count", "value": 0},
                 {"name": "mean_best_score", "how": "mean", "of": "best_score"},
                 {"name": "std_best_score", "how": "std", "of": "best_score"},
+                {"name": "p10_best_score", "how": "quantile", "of": "best_score", "q": 0.1, "most": 1000},
+                {"name": "parts_per_second", "how": "per_second", "of": "count"},
             ],
         }
     ],

@@ -11,7 +11,7 @@ import pytest
 from tests.architecture.source import functions, imported, python_files, tree
 
 _VALUES = {
-    "__future__", "abc", "base64", "binascii", "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "fractions",
+    "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "fractions",
     "functools", "hashlib", "heapq", "itertools", "json", "math", "numbers", "operator", "re", "statistics", "string", "struct",
     "io",  # BytesIO; io.open is barred below
     "types", "typing", "zlib",

@@ -26,6 +26,9 @@ FEATURES = [
     {"name": "parts", "how": "sum", "of": "count"},
     *({"name": f"{how}_score", "how": how, "of": "score"} for how in ("mean", "std", "min", "max", "last")),
     {"name": "bolts", "how": "share", "of": "label", "value": "bolt"},
+    {"name": "p90_score", "how": "quantile", "of": "score", "q": 0.9, "most": 25},
+    {"name": "parts_per_second", "how": "per_second", "of": "count"},
+    {"name": "drift", "how": "slope", "of": "score"},
 ]
 OWN = Moment._fields + tuple(column["name"] for column in windows.OWN_COLUMNS)
 WHOLE = OWN.index("whole")
@@ -72,11 +75,27 @@ def aggregates(inside: Rows) -> list[Any]:
     last, labels = inside[-1][SCORE], [row[LABEL] for row in inside]
     some = [float(make(scores)) if len(scores) else None for make in (np.mean, np.std, np.min, np.max)]
     newest = None if last is None else float(np.float32(last))
-    return [len(scores), sum(row[COUNT] for row in inside), *some, newest, labels.count("bolt") / len(inside)]
+    p90 = float(np.quantile(scores, 0.9)) if len(scores) else None
+    found = [len(scores), sum(row[COUNT] for row in inside), *some, newest, labels.count("bolt") / len(inside), p90]
+    return [*found, per_second(inside), slope(inside)]
+
+
+def per_second(inside: Rows) -> Any:
+    seconds = (inside[-1][2] - inside[0][2]) / 1e6
+    return sum(row[COUNT] for row in inside[1:]) / seconds if seconds > 0 else None
+
+
+def slope(inside: Rows) -> Any:
+    there = [((row[2] - inside[0][2]) / 1e6, float(np.float32(row[SCORE]))) for row in inside if row[SCORE] is not None]
+    if len(there) < 2:
+        return None
+    at, score = np.array(there).T
+    apart = at - at.mean()
+    return pytest.approx(apart @ (score - score.mean()) / (apart @ apart), rel=1e-6, abs=1e-9)  # of rows a microsecond apart
 
 
 def near(rows: Rows) -> Any:
-    return [[pytest.approx(value, abs=1e-12) if isinstance(value, float) else value for value in row] for row in rows]
+    return [[pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value for value in row] for row in rows]
 
 
 @given(WINDOWS, tables())

@@ -22,6 +22,7 @@ SCHEMA = FeatureSchema(
 )
 COLUMNS = [column.model_dump() for column in SCHEMA.columns]
 FEATURE = {"name": "parts", "how": "sum", "of": "count"}
+QUANTILE = {**FEATURE, "how": "quantile", "q": 0.5, "most": 100}
 WINDOW = {"name": "w", "every_s": 10, "features": [FEATURE]}
 
 
@@ -76,6 +77,17 @@ def of(**changes: Any) -> Any:
         (of(how="share", of="count", value=True), "parts: value is one of column count"),
         (of(how="share", of="label", value="x" * 201), "parts: value is one of column label"),
         (of(value=3), "parts: unknown field 'value'"),
+        (of(how="quantile", q=0.5), "parts lacks 'most'"),
+        (of(how="quantile", most=100), "parts lacks 'q'"),
+        (of(how="quantile", q=95, most=100), "parts: q is a number from 0 to 1, not 95"),
+        (of(how="quantile", q=float("nan"), most=100), "parts: q is a number from 0 to 1"),
+        (of(how="quantile", q=0.5, most=0), "parts: most is a whole number from 1 to 10000"),
+        (of(how="quantile", q=0.5, most=10_001), "parts: most is a whole number from 1 to 10000"),
+        (of(how="quantile", of="label", q=0.5, most=1), "parts: column label is utf8"),
+        (one(every_s=None, frames=40, panes=3, features=[QUANTILE]), "parts: most is 100, of 120 frames"),
+        (one(panes=60, features=[{**QUANTILE, "name": f"q{number}", "most": 10_000} for number in range(2)]), "at most 1000000 in all"),
+        (of(how="per_second", of="good"), "parts: column good is bool"),
+        (of(how="slope", of="event_utc"), "parts: column event_utc is utc_us"),
     ],
 )
 def test_a_hostile_window_is_refused_by_name(hostile: Any, says: str) -> None:
@@ -106,6 +118,9 @@ def test_columns_of_a_window_keep_type_range_and_nulls_where_they_can() -> None:
         {"name": "spread", "how": "std", "of": "count"},
         {"name": "last", "how": "last", "of": "label"},
         {"name": "bolts", "how": "share", "of": "label", "value": "bolt"},
+        {"name": "median", "how": "quantile", "of": "count", "q": 0.5, "most": 500},
+        {"name": "rate", "how": "per_second", "of": "count"},
+        {"name": "drift", "how": "slope", "of": "score"},
     ]
     (window,) = windows.compile({"windows": one(features=features)}, COLUMNS)
     schema = SCHEMA.of_window(window.name, window.columns)
@@ -122,4 +137,7 @@ def test_columns_of_a_window_keep_type_range_and_nulls_where_they_can() -> None:
         Column(name="spread", type="f64", min=0),
         Column(name="last", type="utf8", nullable=True),
         Column(name="bolts", type="f64", min=0, max=1),
+        Column(name="median", type="f64", nullable=True, min=0, max=16),
+        Column(name="rate", type="f64", nullable=True),
+        Column(name="drift", type="f64", nullable=True),
     )
