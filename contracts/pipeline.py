@@ -9,8 +9,8 @@ rows    {kind, request_no, lane, schema_id, bundle_digest, rows: [[value, ...] i
         lane: live for rows of frames, windows for rows of windows; each lane has request numbers and one outstanding request of its own
 answer  {kind, request_no, lane, stream, seq} or {kind, request_no, lane, code, retry_after_ms}
 window  counters, not features: those are rows
-        {kind, bundle_digest, duration_s, frames, accepted_rows, refused, refusals: {code: frames}, not_finite, latency: [..], cpu_us,
-         shadow_digest, pairs, agreed, shadow_latency: [..], score_shift: [n, mean, m2],
+        {kind, bundle_digest, duration_s, frames, accepted_rows, refused, refusals: {code: frames}, window_rows_refused, not_finite,
+         latency: [..], cpu_us, shadow_digest, pairs, agreed, shadow_latency: [..], score_shift: [n, mean, m2],
          frames_total, accepted_total, refused_total, pending}   deltas since the last window, about one a second; the last line: since the
                                                       run folder was made (pipeline/counters.py)
         refusals are by error code, or FRAME_LATE (its turn came too late), FRAME_SOURCE (none came), FRAME_SHAPE (the bundle's processing

@@ -51,6 +51,7 @@ class Window(_Report):
     frames: Count
     accepted_rows: Count
     refused: Count  # frames without an answer or a row that was accepted: busy arena, timeout, full outbox, broken link
+    window_rows_refused: Count = 0  # rows of feature windows, by a full queue or outbox; they are no frames
     not_finite: Count
     latency: tuple[Count, ...]
     cpu_us: Count = 0  # the worker's CPU time in this window

@@ -190,12 +190,23 @@ def _print_status(status: dict[str, Any]) -> None:
         "running": status["running_digest"] or "no model",
         "frames": f"{status['pipeline']['frames']} ({status['pipeline']['refused']} refused)",
         "rows": ", ".join(f"{sum(one[name] for one in streams)} {name.removesuffix('_rows')}" for name in ROW_COUNTS),
+        **_windows(status),
         "broker": "connected" if status["connected"] else "not connected",
         "control": status["poll_trouble"] or "in contact",
         "disk": status["disk_trouble"] or "takes writes",
     }
     for name, text in lines.items():
         print(f"{name:<9} {text}")
+
+
+def _windows(status: dict[str, Any]) -> dict[str, str]:
+    """A line of its own where this device has feature windows; the rows above count theirs, too."""
+    accepted = sum(one["accepted_rows"] for one in status["outbox"]["streams"].values() if one["lane"] == "windows")
+    refused, kept = status["pipeline"]["window_rows_refused"], status["pipeline"]["kept"]
+    if not (accepted or refused or kept):
+        return {}
+    stay = f"; rows of {kept} frames stay here" if kept else ""
+    return {"windows": f"{accepted} rows accepted, {refused} refused{stay}"}
 
 
 def _client_library(options: argparse.Namespace) -> int:

@@ -88,4 +88,5 @@ def ledger(sources: Sources) -> dict[str, Any]:
         "accepted_rows": counters["accepted_rows"],
         "refused": counters["refused"],
         "kept": counters["kept"],
+        "window_rows_refused": counters["window_rows_refused"],
     }

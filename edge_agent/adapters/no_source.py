@@ -28,15 +28,22 @@ class NoPipeline:
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            return {"frames": 0, "accepted_rows": 0, "refused": 0, "kept": 0, "pending": 0}
+            return {"frames": 0, "accepted_rows": 0, "refused": 0, "kept": 0, "pending": 0, "window_rows_refused": 0}
         counters = Counters(descriptor)
         try:
             frames, accepted = counters.get(Count.FRAMES), self._accepted_rows() - counters.get(Count.LEDGER_BASE)
-            kept = counters.get(Count.KEPT)
+            kept, windows = counters.get(Count.KEPT), counters.get(Count.WINDOW_ROWS_REFUSED)
         finally:
             counters.close()
             os.close(descriptor)
-        return {"frames": frames, "accepted_rows": accepted, "refused": frames - accepted - kept, "kept": kept, "pending": 0}
+        return {
+            "frames": frames,
+            "accepted_rows": accepted,
+            "refused": frames - accepted - kept,
+            "kept": kept,
+            "pending": 0,
+            "window_rows_refused": windows,
+        }
 
     async def watch(self) -> None:
         await asyncio.Event().wait()

@@ -10,7 +10,7 @@ from processing import moments
 from processing.latency import empty, merge
 from processing.moments import Moments
 
-_SUMS = ("duration_s", "frames", "accepted_rows", "refused", "not_finite", "cpu_us", "pairs", "agreed")
+_SUMS = ("duration_s", "frames", "accepted_rows", "refused", "window_rows_refused", "not_finite", "cpu_us", "pairs", "agreed")
 _HISTOGRAMS = ("latency", "shadow_latency")
 
 
@@ -24,6 +24,7 @@ class Summary:
     frames: int = 0
     accepted_rows: int = 0
     refused: int = 0
+    window_rows_refused: int = 0
     not_finite: int = 0
     cpu_us: int = 0
     pairs: int = 0
@@ -44,7 +45,7 @@ class Summary:
 
     @property
     def blank(self) -> bool:
-        return not (self.frames or self.refused or self.pairs or any(self.shadow_latency))
+        return not (self.frames or self.refused or self.window_rows_refused or self.pairs or any(self.shadow_latency))
 
     def body(self) -> dict[str, Any]:
         """The fields of contracts.reports.Window that come from here."""

@@ -7,7 +7,8 @@ The file outlives a SIGKILL of either (a reboot clears the run folder), so that
 holds always, with pending = 0 when nothing is on its way. Each word has one writer: the pipeline counts a frame when it is due, before
 anything can happen to it, and a refusal, or a row that stays here, when it is certain; the agent counts accepted rows once they are
 durable. While no pipeline runs, the agent turns what was still pending into refusals. `frames` is also the number of the next frame:
-numbers are dense over restarts.
+numbers are dense over restarts. Rows of feature windows are no frames: of these only the refused ones are counted here, by the pipeline;
+the accepted ones stand in the ledger of lane `windows`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Count(IntEnum):
     REFUSED = 2
     LEDGER_BASE = 3  # the ledger's accepted rows when this file was made
     KEPT = 4  # answered frames of a bundle whose rows stay on the device: only windows leave
+    WINDOW_ROWS_REFUSED = 5  # by a full queue or by the outbox
 
 
 class Counters:

@@ -34,6 +34,12 @@ Accept = Callable[[str, str, str, Rows], tuple[str, int]]
 """accept(lane, schema_id, bundle_digest, rows) -> (stream, seq) once the rows are durable; raises SkerryError. Called in a thread."""
 
 COUNTERS_FILE = "pipeline.counters"
+REPORTED = {  # counter -> its name in a window, which holds what was added since the last one
+    Count.FRAMES: "frames",
+    Count.ACCEPTED: "accepted_rows",
+    Count.REFUSED: "refused",
+    Count.WINDOW_ROWS_REFUSED: "window_rows_refused",
+}
 DEFAULT_RETRY_S = 1.0  # for a refusal that may pass and names no time
 Route = tuple[dict[str, Any] | None, tuple[int, ...]]
 NO_ROUTE: Route = (None, ())
@@ -68,7 +74,7 @@ class PipelineLink:
         self._settings, self._clock = settings or LinkSettings(), clock or SystemClock()
         self._accepted_rows = accepted_rows
         self._counters: Counters | None = None
-        self._last_counters = {"frames": 0, "accepted_rows": 0, "refused": 0, "kept": 0, "pending": 0}
+        self._last_counters = dict.fromkeys(("frames", "accepted_rows", "refused", "kept", "pending", "window_rows_refused"), 0)
         self._counters_fd = -1
         self._child: Child | None = None
         self._stream: socket.socket | None = None
@@ -79,7 +85,7 @@ class PipelineLink:
         self._started, self._closing = asyncio.Event(), asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._heard_s = 0.0
-        self._reported = {Count.FRAMES: 0, Count.ACCEPTED: 0, Count.REFUSED: 0}  # what windows have said since the agent started
+        self._reported = dict.fromkeys(REPORTED, 0)  # what windows have said since the agent started
         self._log = Log("pipeline")
 
     async def route(self, live: str | None, shadow: str | None) -> int:
@@ -114,7 +120,7 @@ class PipelineLink:
         return self._child.pid if self._child is not None and self._child.running else None
 
     def counters(self) -> dict[str, int]:
-        """Since the run folder was made: frames = accepted_rows + refused + kept + pending."""
+        """Since the run folder was made: frames = accepted_rows + refused + kept + pending; and the refused rows of feature windows."""
         if self._counters is not None:
             self._last_counters = _counts(self._counters)
         return self._last_counters
@@ -246,9 +252,8 @@ class PipelineLink:
         return {**reply, "stream": stream, "seq": seq}
 
     def _pass_on(self, window: dict[str, Any]) -> None:
-        self._reported[Count.FRAMES] += window["frames"]
-        self._reported[Count.ACCEPTED] += window["accepted_rows"]
-        self._reported[Count.REFUSED] += window["refused"]
+        for which, name in REPORTED.items():
+            self._reported[which] += window[name]
         self.windows.put_nowait(window)
 
     # -- counting
@@ -274,9 +279,11 @@ class PipelineLink:
         if pending > 0:
             counters.add(Count.REFUSED, pending)
         window = Window(self._clock.mono(), self._target[0] or "", self._target[1] or "")
-        window.frames, window.accepted, refused = (counters.get(which) - told for which, told in self._reported.items())
-        window.refuse(code, refused)
-        if window.frames or window.accepted or refused:
+        untold = {name: counters.get(which) - self._reported[which] for which, name in REPORTED.items()}
+        window.frames, window.accepted = untold["frames"], untold["accepted_rows"]
+        window.window_rows_refused = untold["window_rows_refused"]
+        window.refuse(code, untold["refused"])
+        if any(untold.values()):
             self._pass_on(window.message(self._clock.mono(), 0, self._totals(counters)))
 
     @staticmethod
@@ -342,6 +349,7 @@ def _counts(counters: Counters) -> dict[str, int]:
         "refused": counters.get(Count.REFUSED),
         "kept": counters.get(Count.KEPT),
         "pending": counters.pending(),
+        "window_rows_refused": counters.get(Count.WINDOW_ROWS_REFUSED),
     }
 
 

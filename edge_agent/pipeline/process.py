@@ -253,6 +253,8 @@ class Process:
 
     def _note_lost(self, code: str, rows: int) -> None:
         if rows:
+            self._counters.add(Count.WINDOW_ROWS_REFUSED, rows)
+            self._window.window_rows_refused += rows
             self._log.alarm("window_rows_refused", code=code, rows=rows)
 
     # -- windows of counters

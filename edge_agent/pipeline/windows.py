@@ -14,7 +14,7 @@ class Window:
 
     def __init__(self, now_s: float, live: str = "", shadow: str = "") -> None:
         self._since_s, self._live, self._shadow = now_s, live, shadow
-        self.frames = self.accepted = self.not_finite = self.pairs = self.agreed = 0
+        self.frames = self.accepted = self.not_finite = self.pairs = self.agreed = self.window_rows_refused = 0
         self._refusals: Counter[str] = Counter()
         self._latency, self._shadow_latency, self._shift = latency.empty(), latency.empty(), Moments()
 
@@ -36,7 +36,7 @@ class Window:
 
     def empty(self) -> bool:
         """An answer of the shadow may come a window later than the frame."""
-        return not (self.frames or self.accepted or self._refusals or self.pairs or any(self._shadow_latency))
+        return not (self.frames or self.accepted or self._refusals or self.window_rows_refused or self.pairs or any(self._shadow_latency))
 
     def message(self, now_s: float, cpu_us: int, totals: dict[str, int]) -> dict[str, Any]:
         """`totals`: frames_total, accepted_total, refused_total, pending."""
@@ -48,6 +48,7 @@ class Window:
             "accepted_rows": self.accepted,
             "refused": sum(self._refusals.values()),
             "refusals": dict(self._refusals),
+            "window_rows_refused": self.window_rows_refused,
             "not_finite": self.not_finite,
             "latency": self._latency,
             "cpu_us": cpu_us,

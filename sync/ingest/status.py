@@ -1,8 +1,9 @@
 """`<run_dir>/ingest-status.json`: what ingest has received, committed and acknowledged, for people and for tests. Replaced as a whole.
 
-    {"pid", "connected", "connection_no", "received_rows", "committed_rows", "acked_rows",
+    {"pid", "connected", "connection_no",
+     "received_rows", "committed_rows", "quarantined_rows" (of the committed ones those that are not fit), "acked_rows",
      "refused_batches", "held_batches", "duplicate_batches", "trouble" (why the lake takes nothing, else ""),
-     "streams": {stream: {"received_seq", "committed_seq", "acked_seq", "received_rows", "committed_rows", "acked_rows"}}}
+     "streams": {stream: {"received_seq", "committed_seq", "acked_seq", and the four counts of rows}}}
 
 Counts are of this process and begin at 0 when it starts; seqs are the stream's own. received_rows > committed_rows means
 that rows are on their way from memory into the lake. Not durable: it says how things are, not how they were.
@@ -22,14 +23,14 @@ from sync.ingest.intake import Batch
 from sync.ingest.sink import Position
 
 FILE_NAME = "ingest-status.json"
+SEQS = ("received_seq", "committed_seq", "acked_seq")
+ROWS = ("received_rows", "committed_rows", "quarantined_rows", "acked_rows")
 
 
 class Status:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / FILE_NAME
-        self._streams: dict[str, dict[str, int]] = defaultdict(
-            lambda: dict.fromkeys(("received_seq", "committed_seq", "acked_seq", "received_rows", "committed_rows", "acked_rows"), 0)
-        )
+        self._streams: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys((*SEQS, *ROWS), 0))
         self.connected, self.connection_no = False, 0
         self.refused = self.held = self.duplicates = 0
         self.trouble = ""
@@ -51,6 +52,7 @@ class Status:
         for batch in batches:
             stream = self._streams[batch.stream]
             stream["committed_rows"] += batch.header.rows
+            stream["quarantined_rows"] += batch.header.rows if batch.fault else len(batch.bad_rows)
             stream["committed_seq"] = batch.last_seq
             self._changed = True
 
@@ -75,7 +77,7 @@ class Status:
             "pid": os.getpid(),
             "connected": self.connected,
             "connection_no": self.connection_no,
-            **{name: sum(stream[name] for stream in self._streams.values()) for name in ("received_rows", "committed_rows", "acked_rows")},
+            **{name: sum(stream[name] for stream in self._streams.values()) for name in ROWS},
             "refused_batches": self.refused,
             "held_batches": self.held,
             "duplicate_batches": self.duplicates,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import SkerryError
+from contracts.errors import SkerryError, error
 from processing import windows
 from tests.integration.test_pipeline_process import Ledger, Site, run, site
 from tests.simulators.bundles import COLUMNS, PROCESSING, window_schemas
@@ -34,9 +34,14 @@ class BothLanes(Ledger):
     def __init__(self) -> None:
         super().__init__()
         self.windows: list[tuple[str, str, list[Any]]] = []
+        self.refuse_windows: SkerryError | None = None
+        self.turned_away = 0
 
     def accept(self, lane: str, schema_id: str, digest: str, rows: list[list[Any]]) -> tuple[str, int]:
         if lane == "windows":
+            if self.refuse_windows is not None:
+                self.turned_away += len(rows)
+                raise self.refuse_windows
             self.windows += [(digest, schema_id, row) for row in rows]
             return "dev/windows/0", 1
         return super().accept(lane, schema_id, digest, rows)
@@ -121,6 +126,28 @@ def test_rows_of_frames_stay_on_the_device_where_only_windows_are_wanted(tmp_pat
             assert (ledger.rows, counters["accepted_rows"], counters["pending"]) == ([], 0, 0)
             assert counters["frames"] == counters["kept"] + counters["refused"]
             assert counters["kept"] == sum(row[FRAMES] for _, row in ledger.of(0)) > 20, "each answer is in a window"
+
+    run(scenario())
+
+
+def test_refused_rows_of_windows_are_counted_and_told_and_are_no_frames(tmp_path: Path) -> None:
+    pairs = {**PROCESSING, "windows": [{"name": "pairs", "frames": 2, "features": FEATURES}]}
+
+    async def scenario() -> None:
+        async with site(tmp_path) as made:
+            ledger = both_lanes(made)
+            ledger.refuse_windows = error("OUTBOX_TOO_LARGE", "windows")
+            await made.link.route(await made.load(onnx_slot, processing=pairs), None)
+            told = 0
+            while not ledger.windows:
+                told += (await made.window())["window_rows_refused"]
+                ledger.refuse_windows = None if ledger.turned_away else ledger.refuse_windows
+            await made.link.close()
+            while not made.link.windows.empty():
+                told += made.link.windows.get_nowait()["window_rows_refused"]
+            made.check_books()
+            assert made.link.counters()["window_rows_refused"] == told == ledger.turned_away > 0
+            assert len(ledger.windows) + told == len({number // 2 for number in ledger.numbers()})
 
     run(scenario())
 

@@ -256,6 +256,13 @@ def test_a_window_of_late_pairs_is_not_blank_and_score_shifts_add_up() -> None:
     assert summary_of(late).plus({**late, "score_shift": [2, 0.1, 0.02]}).body()["score_shift"] == pytest.approx([4, 0.3, 0.2])
 
 
+def test_refused_rows_of_feature_windows_reach_the_report_and_are_no_frames() -> None:
+    told = {**window(0), "window_rows_refused": 3}
+    assert not summary_of(told).blank
+    body = summary_of(told).plus(told).body()
+    assert (body["window_rows_refused"], body["refused"], body["frames"]) == (6, 0, 0)
+
+
 # -- back-off
 
 

@@ -131,3 +131,16 @@ def test_half_of_the_brokers_window_is_committed_at_once(outbox: Outbox, lake_di
         ingest.take(record)
         acks.append(len(ingest.mail.take(topics.ack(DEVICE))))
     assert acks == [0, 1]
+
+
+def test_rows_that_are_not_fit_are_counted_for_their_stream(lake_dir: Path, tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path / "two.db", {"windows": 1 << 20, "live": 1 << 20})
+    ingest, _ = start(lake_dir)
+    windows = outbox.accept("windows", SCHEMA, DIGEST, [row(0), row(1, bad=True), row(2, bad=True)]).stream
+    live = outbox.accept("live", SCHEMA, DIGEST, rows(0, 5)).stream
+    ingest.take(*outbox.take(windows, 0, 1 << 20), *outbox.take(live, 0, 1 << 20))
+    ingest.flush()
+    figures = ingest.status.figures()
+    assert (figures["quarantined_rows"], figures["committed_rows"]) == (2, 8)
+    assert {name: stream["quarantined_rows"] for name, stream in figures["streams"].items()} == {windows: 2, live: 0}
+    outbox.close()

@@ -138,6 +138,13 @@ def test_a_window_is_not_empty_when_only_the_shadow_answered() -> None:
     assert not window.empty()
 
 
+def test_a_window_is_not_empty_when_only_a_row_of_feature_windows_was_refused() -> None:
+    window = Window(10.0, "live")
+    window.window_rows_refused += 2
+    message = window.message(11.0, 0, {})
+    assert (window.empty(), message["window_rows_refused"], message["refused"]) == (False, 2, 0)
+
+
 def test_counters_outlive_their_users(tmp_path: Path) -> None:
     path = tmp_path / "run" / "pipeline.counters"
     descriptor, new = open_file(path)
