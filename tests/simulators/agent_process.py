@@ -33,13 +33,13 @@ REPO = Path(__file__).parents[2]
 
 
 def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> BundleBytes:
-    """A linear ONNX model with golden vectors, signed by the site's training key and builder."""
-    matrix, inputs = onnx_bundles.weights(seed), bundles.golden_inputs()
+    """A linear ONNX model with golden vectors, signed by the site's training key and builder. `processing`: of processing.json."""
+    matrix, inputs, spec = onnx_bundles.weights(seed), bundles.golden_inputs(), changes.pop("processing", bundles.PROCESSING)
     schema = {"family": "digits", "columns": bundles.COLUMNS}
     files = {
         **make_bundle(number).members,
         "model.onnx": onnx_bundles.onnx_model(matrix),
-        "processing.json": json.dumps(bundles.PROCESSING).encode(),
+        "processing.json": json.dumps(spec).encode(),
         "feature_schema.json": json.dumps(schema).encode(),
         "golden_input.npy": bundles.npy(inputs),
         "golden_output.npy": bundles.npy(inputs.reshape(len(inputs), -1) @ matrix),
@@ -51,6 +51,7 @@ def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> Bun
     files[PROVENANCE] = provenance.sign(provenance.Provenance(subjects, {model_signature.SIGNED_FILE: fp32}), builder)
     made = make_bundle(
         number, profile=cloud.profile, members={name: member(data) for name, data in files.items()}, feature_schema=schema,
+        window_schemas=[one.model_dump() for one in bundles.window_schemas(spec)],
         input={"name": "x", "dtype": "f32", "shape": bundles.INPUT_SHAPE},
         output={"name": "logits", "dtype": "f32", "shape": bundles.OUTPUT_SHAPE},
         tolerance={"max_abs": 1e-3, "top1_agreement": 1.0}, limits={"memory_bytes": 1 << 30, "latency_p95_us": 1_000_000}, **changes,
