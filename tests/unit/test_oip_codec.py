@@ -136,6 +136,19 @@ def test_an_input_is_held_against_the_models(change: dict[str, Any]) -> None:
     assert refused(the_input, parse({"inputs": [{**X, **change}]}), MODEL) == "OIP_TENSOR"
 
 
+def test_a_piece_of_shared_memory_is_as_large_as_its_tensor() -> None:
+    """It is looked at before it is read: a file without a byte in it may say that it has a terabyte."""
+
+    def read(size: int, datatype: str = "FP32") -> InferRequest:
+        place = {"shared_memory_region": "r", "shared_memory_byte_size": size}
+        return parse({"inputs": [{"name": "x", "datatype": datatype, "shape": [1, 2], "parameters": place}]})
+
+    assert the_input(read(8), MODEL).part == Part("r", 0, 8)
+    assert the_input(read(4, "BF16"), MODEL).part == Part("r", 0, 4)
+    for size in (0, 4, 9, 1 << 40):
+        assert refused(the_input, read(size), MODEL) == "OIP_TENSOR"
+
+
 def test_one_input_and_one_output_is_what_models_have() -> None:
     assert the_input(parse({"inputs": [X]}), MODEL).values.tolist() == [[1, 2.5]]
     assert the_input(parse({"inputs": [{**X, "datatype": "BF16"}]}), MODEL).values.tolist() == [[1, 2.5]]

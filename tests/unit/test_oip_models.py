@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import SkerryError
-from edge_agent.inference.oip.models import FRESH_S, Models
+from edge_agent.inference.oip.models import FRESH_S, NEW_S, Models
 from tests.simulators.oip import SimArenas, listed
 
 
@@ -55,12 +55,16 @@ def test_the_list_is_asked_for_when_it_is_old_and_by_all_at_once() -> None:
     run(scenario())
 
 
-def test_what_is_not_known_is_asked_for_once_more() -> None:
+def test_what_is_not_known_is_asked_for_once_more_but_not_at_every_request() -> None:
     async def scenario() -> None:
-        arenas = SimArenas()
-        models = Models(arenas, 1)
+        now, arenas = [0.0], SimArenas()
+        models = Models(arenas, 1, lambda: now[0])
         assert await models.all() == ()
         arenas.loaded.append(listed())
+        for _ in range(100):
+            assert await code_of(models.find("tiny", "")) == "ARENA_MODEL"
+        assert arenas.asked == 1
+        now[0] += 2 * NEW_S
         assert (await models.find("tiny", "")).ready
 
     run(scenario())

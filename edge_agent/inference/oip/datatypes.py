@@ -57,12 +57,20 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> A
     """A view of `data` where the datatype allows it. Raises RejectedError OIP_TENSOR when the bytes are not those of this shape."""
     if datatype == "BYTES":
         return _objects(name, shape, _elements(name, data))
-    dtype = np.dtype("<u2" if datatype == "BF16" else DTYPES[datatype])
-    wanted = math.prod(shape) * dtype.itemsize
+    dtype, wanted = _dtype_of_bytes(datatype), byte_size(datatype, shape)
     if len(data) != wanted:
         raise error("OIP_TENSOR", name, f"{len(data)} bytes of data, {datatype} {list(shape)} has {wanted}")
     array = np.frombuffer(data, dtype).reshape(shape)
     return _widened(array) if datatype == "BF16" else array
+
+
+def byte_size(datatype: str, shape: tuple[int, ...]) -> int:
+    """Of any datatype but BYTES, whose elements have sizes of their own."""
+    return math.prod(shape) * int(_dtype_of_bytes(datatype).itemsize)
+
+
+def _dtype_of_bytes(datatype: str) -> Any:
+    return np.dtype("<u2" if datatype == "BF16" else DTYPES[datatype])
 
 
 def to_bytes(datatype: str, array: Array) -> bytes:

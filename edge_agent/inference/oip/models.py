@@ -19,6 +19,7 @@ from edge_agent.inference.oip.request import Signature
 from edge_agent.inference.oip.seat import Seat
 
 FRESH_S = 1.0
+NEW_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,17 @@ class Models:
         return self._listed
 
     async def find(self, name: str, version: str) -> Model:
-        """What is not known is asked for once more before it is refused. Raises RejectedError ARENA_MODEL, and as `all`."""
+        """What is not known is asked for once more before it is refused, unless the list is quite new: a flood of unknown names is the
+        front's to bear and not the agent's. Raises RejectedError ARENA_MODEL, and as `all`.
+        """
         known = self._found.get((name, version))
         if known is not None and self._fresh():
             return known
         try:
             model = find(await self.all(), name, version)
         except RejectedError:
+            if self._age_s() <= NEW_S:
+                raise
             self.forget()
             model = find(await self.all(), name, version)
         self._found[name, version] = model
@@ -140,7 +145,10 @@ class Models:
     # -- inside
 
     def _fresh(self) -> bool:
-        return self._monotonic() - self._listed_s <= FRESH_S
+        return self._age_s() <= FRESH_S
+
+    def _age_s(self) -> float:
+        return self._monotonic() - self._listed_s
 
     async def _ask(self) -> None:
         """All who ask at once share one question."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contracts.errors import error
-from edge_agent.inference.oip.datatypes import DTYPES, OF_MANIFEST, Array
+from edge_agent.inference.oip.datatypes import DTYPES, OF_MANIFEST, Array, byte_size
 
 MAX_TIMEOUT_US = 3_600_000_000
 MAX_TENSORS = 64  # that a request may name, inputs and outputs each: no model here has more than one
@@ -135,6 +135,12 @@ def the_input(request: InferRequest, wanted: Signature) -> InputTensor:
         raise error("OIP_TENSOR", given.name, f"datatype {given.datatype}, the model's is {wanted.datatype}")
     if given.shape != wanted.shape:
         raise error("OIP_TENSOR", given.name, f"shape {list(given.shape)}, the model's is {list(wanted.shape)}")
+    if given.part is not None and given.part.byte_size != byte_size(given.datatype, given.shape):  # a region may be larger than memory
+        raise error(
+            "OIP_TENSOR",
+            given.name,
+            f"{given.part.byte_size} bytes of {given.part.region[:64]} are no {given.datatype} {list(given.shape)}",
+        )
     return given
 
 
