@@ -28,7 +28,7 @@ from edge_agent.inference.host import HostSettings
 from edge_agent.inference.oip.link import LinkSettings
 from tests.benchmarks import models
 from tests.benchmarks.bare import bare
-from tests.benchmarks.front import GENERATORS, grpc_request, json_request, rest_request, values_of
+from tests.benchmarks.front import GENERATORS, SPIN_US, grpc_request, json_request, rest_request, values_of
 from tests.benchmarks.generators import Load, Request
 from tests.benchmarks.inference_floor import Measured, slot_of
 from tests.integration.oip_process import Site
@@ -174,7 +174,7 @@ def _ours(folder: Path, measured: Measured) -> Iterator[tuple[Server, float]]:
     """And the bare loop's p50 in microseconds."""
     slot = slot_of(folder / "slots", measured)
     loop_us = _bare_us(bare(slot[1], slot[2]))
-    here = Site(folder, slot, {}, HostSettings(), LinkSettings())
+    here = Site(folder, slot, {}, HostSettings(cells_per_seat=CALLERS, spin_us=SPIN_US), LinkSettings())
     try:
         here.start()
         ports = {"rest": int(here.rest.rpartition(":")[2]), "grpc": int(here.grpc.rpartition(":")[2])}

@@ -18,19 +18,18 @@ import grpc
 import uvicorn
 import uvloop
 
+from edge_agent.inference.oip.link import ENVIRONMENT
+
 REPO = Path(__file__).parents[2]
 KINDS = ("rest", "grpc")
 MAX_BYTES = 64 * 1024**2
-# A small process gives its buffers back to the kernel at every request and takes them again, which costs as much as the request; one as
-# large as ours does not. Without this a floor would be slower than what stands on it.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "100000000", "MALLOC_MMAP_THRESHOLD_": "100000000"}
 
 
 @contextmanager
 def empty_server(kind: str, answer_bytes: int) -> Iterator[int]:
     """Its port on loopback."""
     command = [sys.executable, "-m", "tests.benchmarks.empty_servers", kind, str(answer_bytes)]
-    environment = {**os.environ, **KEEP_MEMORY}
+    environment = {**os.environ, **ENVIRONMENT}  # a floor without the front's own settings would be slower than what stands on it
     with subprocess.Popen(command, cwd=REPO, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin
         assert server.stdout

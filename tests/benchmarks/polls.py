@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import uvloop
 
-from tests.benchmarks.empty_servers import KEEP_MEMORY
+from edge_agent.inference.oip.link import ENVIRONMENT
 from tests.integration.control_process import REPO, ControlProcess, ScriptedDevice
 
 CONNECTIONS, WARM_S, MEASURE_S, ROUNDS = 4, 0.5, 2.0, 3
@@ -114,7 +114,7 @@ def _cpu_s(pid: int) -> float:
 
 def _floor(control: ControlProcess, tls: ssl.SSLContext) -> Round:
     folders = [str(control.site.folder / "control/keys"), str(control.site.public)]
-    command, environment = [sys.executable, "-c", FLOOR, *folders], {**os.environ, **KEEP_MEMORY}
+    command, environment = [sys.executable, "-c", FLOOR, *folders], {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as bare:
         assert bare.stdout is not None
         measured = uvloop.run(_round(bare.pid, json.loads(bare.stdout.readline())["floor"], tls, "x"))
