@@ -168,6 +168,7 @@ CODES: dict[str, Code] = {
         _R, "shared memory is not served to this caller", "use the Unix socket, and list the owner in oip.shared_memory_uids of agent.toml"
     ),
     "OIP_NOT_ADMITTED": Code(_R, "no admitted slot of this device holds this model", "only a campaign brings models to a device"),
+    "OIP_BUSY": Code(_T, "an update, or somebody else's request, is loading or unloading models", "ask again in a moment"),
     "OIP_IN_USE": Code(_R, "the agent itself needs this model now", "a campaign changes what is live"),
     # -- OUTBOX, ACK
     "OUTBOX_FULL": Code(_T, "the lane's byte budget is used up", "rows are refused and counted until the link is back"),

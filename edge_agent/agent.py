@@ -46,6 +46,7 @@ from edge_agent.loops.exchange import Exchange
 from edge_agent.loops.poll import PollLoop
 from edge_agent.loops.report import ReportLoop
 from edge_agent.loops.slot_repository import SlotRepository
+from edge_agent.loops.turn import Turn
 from edge_agent.loops.update import UpdateLoop
 from edge_agent.loops.works import Works
 from edge_agent.pipeline.link import COUNTERS_FILE, PipelineLink
@@ -177,7 +178,7 @@ class Agent:
         return sum(entry.accepted_rows for entry in self._outbox.ledger().values() if entry.lane == LIVE_LANE)
 
     def _make_loops(self) -> None:
-        backoff, trust = Backoff(cap_s=self._config.network.retry_cap_s), LateTrust(self._new_trust)
+        backoff, trust, self._turn = Backoff(cap_s=self._config.network.retry_cap_s), LateTrust(self._new_trust), Turn()
         self._works = Works(
             store=self._db,
             slots=self._slots,
@@ -188,6 +189,7 @@ class Agent:
             know_schema=self._schemas.know,
             exchange=self._exchange,
             clock=self._clock,
+            turn=self._turn,
         )
         self._update = UpdateLoop(self._db, self._works, self._exchange, self._clock, share=random.random, stamp=self._stamp)
         self._oip = self._front()
@@ -218,7 +220,7 @@ class Agent:
     def _front(self) -> OipLink | None:
         if self._config.oip is None:
             return None
-        repository = SlotRepository(self._slots, self._host, lambda: self._update.record, self._works.barred)
+        repository = SlotRepository(self._slots, self._host, lambda: self._update.record, self._works.barred, self._turn)
         return OipLink(
             self._config.run_dir, sys.executable, self._config.oip.model_dump(mode="json"), repository, self._exchange.take_window
         )

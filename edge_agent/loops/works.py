@@ -7,6 +7,7 @@ not work here), LocalFaultError (this machine is at fault), StoppedError (asked 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -20,10 +21,12 @@ from edge_agent.core.health import Rules, judge
 from edge_agent.core.record import Record
 from edge_agent.core.update import Work
 from edge_agent.loops.exchange import Exchange
+from edge_agent.loops.turn import Turn
 from edge_agent.ports import Pipeline, Slots, Store, Trust, Workers
 from program.clock import Clock
 
 PROBE_STEP_S = 0.5
+_ON_WORKERS = frozenset({Work.PROVE, Work.SHADOW, Work.ACTIVATE, Work.ROLL_BACK, Work.TIDY})  # from first to last, and on slots
 
 
 class Works:
@@ -39,9 +42,10 @@ class Works:
         know_schema: Callable[[FeatureSchema], None],
         exchange: Exchange,
         clock: Clock,
+        turn: Turn,
     ) -> None:
         self._store, self._slots, self._trust, self._workers, self._pipeline = store, slots, trust, workers, pipeline
-        self._here, self._know_schema, self._exchange, self._clock = here, know_schema, exchange, clock
+        self._here, self._know_schema, self._exchange, self._clock, self._turn = here, know_schema, exchange, clock, turn
         self._admitted: AdmittedBundle | None = None
         self._routed: tuple[str, str] | None = None
         self.stopping = threading.Event()  # asks the running work to give up soon
@@ -58,7 +62,8 @@ class Works:
         }
 
     async def run(self, work: Work, record: Record) -> None:
-        await self._table[work](record)
+        async with self._turn.step() if work in _ON_WORKERS else contextlib.nullcontext():
+            await self._table[work](record)
 
     async def restore(self, record: Record) -> None:
         """At start, before any contact with the world: the live model, re-hashed, answers frames again (promise P2)."""
@@ -87,7 +92,8 @@ class Works:
     # -- one per state
 
     async def _admit(self, record: Record) -> None:
-        await self._unload_all_but(record.live)
+        async with self._turn.step():
+            await self._unload_all_but(record.live)
         admitted = await self._admission(record)
         await asyncio.to_thread(self._slots.check_space, admitted)
 
@@ -98,7 +104,11 @@ class Works:
         await asyncio.to_thread(self._slots.seal, record.target)
 
     async def _prove(self, record: Record) -> None:
-        """Memory is asked for only here, beside a live model: one that goes back, or starts again alone, is never refused."""
+        """Memory is asked for only here, beside a live model: one that goes back, or starts again alone, is never refused.
+
+        What was loaded by hand while the bundle was fetched has ended before.
+        """
+        await self._unload_all_but(record.live, record.target)
         if record.live and record.target not in self._workers.loaded():
             self._workers.check_room(record.target, await asyncio.to_thread(self._slots.manifest, record.target))
         await self._load(record.target)
@@ -117,8 +127,9 @@ class Works:
         await self._route(record.target, "")
 
     async def _probe(self, record: Record) -> None:
-        manifest = await self._load(record.target)
-        await self._route(record.target, "")
+        async with self._turn.step():
+            manifest = await self._load(record.target)
+            await self._route(record.target, "")
         rules = Rules(record.min_s, record.min_frames, manifest.limits.latency_p95_us)
         if not self._exchange.observes(record.target):
             self._exchange.observe(record.target)
@@ -177,9 +188,9 @@ class Works:
             await self._pipeline.route(live or None, shadow or None)
             self._routed = (live, shadow)
 
-    async def _unload_all_but(self, live: str) -> None:
+    async def _unload_all_but(self, live: str, *kept: str) -> None:
         self._admitted = None
-        others = self._workers.loaded() - {live}
+        others = self._workers.loaded() - {live, *kept}
         if others and self._routed and self._routed[1]:
             await self._route(live, "")  # no frame may go to a worker that is about to end
         for digest in sorted(others):

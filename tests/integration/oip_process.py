@@ -21,6 +21,7 @@ from edge_agent.inference.host import HostSettings, WorkerHost
 from edge_agent.inference.oip.link import LinkSettings, OipLink
 from edge_agent.inference.oip.server import GRPC_SOCKET, REST_SOCKET
 from edge_agent.loops.slot_repository import SlotRepository
+from edge_agent.loops.turn import Turn
 
 T = TypeVar("T")
 WAIT_S = 30.0
@@ -42,7 +43,8 @@ class Site:
         self.candidate = ""
         self.slots = SlotDirs(live[1].parent, lambda *_: None, lambda *_: None, 0)
         self.host = self.in_loop(self._made(lambda: WorkerHost(sys.executable, self.run_dir, host)))
-        repository = SlotRepository(self.slots, self.host, lambda: self.record, lambda _: ())
+        self.turn: Turn = self.in_loop(self._made(Turn))
+        repository = SlotRepository(self.slots, self.host, lambda: self.record, lambda _: (), self.turn)
         self.link = OipLink(self.run_dir, sys.executable, {**FRONT, **front}, repository, self.windows.append, link)
         self._stop: asyncio.Event = self.in_loop(self._made(asyncio.Event))
         self._tasks: list[asyncio.Task[None]] = []

@@ -12,6 +12,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,27 @@ def test_what_is_swapped_is_found_and_nothing_fails(tmp_path: Path) -> None:
         here.unload(new[0])
         assert infer(here, body()) == (404, "ARENA_MODEL")
         assert ask(here, "GET", "/v2/health/ready")[0] == 400
+
+
+def test_loading_by_hand_and_an_updates_step_are_never_at_once(here: Site) -> None:
+    """With real workers: the load that is ended leaves none."""
+    stuck, *_ = fake_slot(here.live[1].parent, {"do": "hang", "at": "load"}, name="stuck")
+    fake_slot(here.live[1].parent, name="beside")
+
+    async def step() -> bool:
+        async with here.turn.step():
+            answered = await asyncio.to_thread(ask, here, "POST", "/v2/repository/models/beside/load")
+            assert (answered[0], answered[1]["code"]) == (503, "OIP_BUSY")
+            return stuck in here.host.pids()
+
+    with ThreadPoolExecutor(1) as caller:
+        by_hand = caller.submit(ask, here, "POST", "/v2/repository/models/stuck/load")
+        here.wait_until(lambda: stuck in here.host.pids())
+        assert not here.in_loop(step())
+        status, answer = by_hand.result(WAIT_S)
+    assert (status, answer["code"]) == (503, "OIP_BUSY")
+    assert ask(here, "POST", "/v2/repository/models/beside/load")[0] == 200
+    assert ask(here, "POST", "/v2/repository/models/beside/unload")[0] == 200
 
 
 def test_a_front_that_dies_is_started_again(tmp_path: Path) -> None:

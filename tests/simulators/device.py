@@ -20,6 +20,7 @@ from edge_agent.core.admission import Here, ImageTarget
 from edge_agent.core.orders import Order
 from edge_agent.loops import health
 from edge_agent.loops.exchange import Exchange
+from edge_agent.loops.turn import Turn
 from edge_agent.loops.update import STUCK_S, UpdateLoop
 from edge_agent.loops.works import Works
 from edge_agent.ports import Slots, Trust, WorkerDeath
@@ -47,13 +48,17 @@ class SimTrust:
 
 
 class SimWorkers:
-    """`faults`: digest -> what loading it raises. A digest that is loaded answers."""
+    """`faults`: digest -> what loading it raises. A digest that is loaded answers; one of `held` is loaded no further than `begun` until
+    `let_go`."""
 
     def __init__(self, faults: dict[str, SkerryError] | None = None) -> None:
         self.deaths: asyncio.Queue[WorkerDeath] = asyncio.Queue()
         self.faults = faults or {}
         self.too_large: set[str] = set()  # digests for which there is no memory beside a live one
+        self.held: set[str] = set()
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
         self.loads: list[str] = []
+        self.unloads: list[str] = []
         self.open: set[str] = set()  # circuits: no longer loaded, but still there
         self._loaded: set[str] = set()
 
@@ -64,10 +69,14 @@ class SimWorkers:
     async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
         if digest in self.faults:
             raise self.faults[digest]
+        if digest in self.held:
+            self.begun.set()
+            await self.let_go.wait()
         self.loads.append(digest)
         self._loaded.add(digest)
 
     async def unload(self, digest: str) -> None:
+        self.unloads.append(digest)
         self.open.discard(digest)
         self._loaded.discard(digest)
 
@@ -157,12 +166,12 @@ class Device:
         self, disk: World, *, db: type[AgentDb] = AgentDb, works: type[Works] = Works, clock: Clock | None = None, stuck_s: float = STUCK_S
     ) -> None:
         self.disk, self.exchange, self.clock = disk, Exchange(), clock or SystemClock()
-        self.db = db(disk.path)
+        self.db, self.turn = db(disk.path), Turn()
         self.workers = SimWorkers(disk.load_faults)
         self.pipeline = SimPipeline(self.workers, disk.us, disk.not_finite)
         self.works = works(
             store=self.db, slots=disk.slots, trust=disk.trust, workers=self.workers, pipeline=self.pipeline, here=self._here,
-            know_schema=lambda schema: None, exchange=self.exchange, clock=self.clock,
+            know_schema=lambda schema: None, exchange=self.exchange, clock=self.clock, turn=self.turn,
         )  # fmt: skip
         self.update = UpdateLoop(self.db, self.works, self.exchange, self.clock, share=lambda: 0.0, stamp=dict, stuck_s=stuck_s)
 

@@ -43,7 +43,7 @@ class Repository(Protocol):
         """name, version, state (READY, UNAVAILABLE), reason of each admitted slot."""
 
     async def load(self, name: str, version: str) -> None:
-        """Raises RejectedError OIP_NOT_ADMITTED, and what loading a bundle raises."""
+        """Raises RejectedError OIP_NOT_ADMITTED, TransientError OIP_BUSY, and what loading a bundle raises."""
 
     async def unload(self, name: str, version: str) -> None:
-        """Raises RejectedError OIP_IN_USE, OIP_NOT_ADMITTED."""
+        """Raises RejectedError OIP_IN_USE, OIP_NOT_ADMITTED, TransientError OIP_BUSY."""
