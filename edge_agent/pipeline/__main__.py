@@ -12,6 +12,7 @@ from edge_agent.inference.tether import tie_to_parent
 from edge_agent.pipeline.counters import Counters
 from edge_agent.pipeline.process import Process
 from program.log import configure
+from program.memory import keep_freed
 
 
 def main() -> int:
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--parent-pid", type=int, required=True, help="die with this process")
     options = parser.parse_args()
     tie_to_parent(options.parent_pid)
+    keep_freed()
     configure("skerry-pipeline")
     with socket.socket(fileno=options.socket_fd) as stream:
         process = Process(stream, Counters(options.counters_fd))

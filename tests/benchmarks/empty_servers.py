@@ -19,6 +19,7 @@ import uvicorn
 import uvloop
 
 from edge_agent.inference.oip.link import ENVIRONMENT
+from program.memory import keep_freed
 
 REPO = Path(__file__).parents[2]
 KINDS = ("rest", "grpc")
@@ -80,5 +81,6 @@ async def grpc_(answer: bytes) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     kind, size = sys.argv[1:]
     uvloop.run({"rest": rest, "grpc": grpc_}[kind](bytes(int(size))))

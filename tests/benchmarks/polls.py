@@ -23,7 +23,6 @@ from typing import Any, cast
 
 import uvloop
 
-from edge_agent.inference.oip.link import ENVIRONMENT
 from tests.integration.control_process import REPO, ControlProcess, ScriptedDevice
 
 CONNECTIONS, WARM_S, MEASURE_S, ROUNDS = 4, 0.5, 2.0, 3
@@ -35,6 +34,7 @@ import asyncio, json, sys
 from pathlib import Path
 import uvloop
 from control_plane.adapters.listeners import Listener, Listeners, server_tls
+from program.memory import keep_freed
 
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 304, "headers": [(b"etag", b"x")]})
@@ -46,6 +46,7 @@ async def main(keys, public):
         print(json.dumps(ports), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
+keep_freed()
 uvloop.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 
@@ -114,8 +115,8 @@ def _cpu_s(pid: int) -> float:
 
 def _floor(control: ControlProcess, tls: ssl.SSLContext) -> Round:
     folders = [str(control.site.folder / "control/keys"), str(control.site.public)]
-    command, environment = [sys.executable, "-c", FLOOR, *folders], {**os.environ, **ENVIRONMENT}
-    with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as bare:
+    command = [sys.executable, "-c", FLOOR, *folders]
+    with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as bare:
         assert bare.stdout is not None
         measured = uvloop.run(_round(bare.pid, json.loads(bare.stdout.readline())["floor"], tls, "x"))
         bare.communicate()

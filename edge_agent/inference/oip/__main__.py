@@ -25,6 +25,7 @@ from edge_agent.inference.oip.shadow import Shadow
 from edge_agent.inference.oip.trial import Shares, Trial
 from edge_agent.inference.tether import tie_to_parent
 from program import log
+from program.memory import keep_freed
 
 ARENA_SOCKET = "arena.sock"
 
@@ -71,6 +72,7 @@ def main() -> int:
     parser.add_argument("--settings", required=True, help="JSON, from [oip] of agent.toml")
     options = parser.parse_args()
     tie_to_parent(options.parent_pid)
+    keep_freed()
     log.configure("skerry-oip")
     make_sockets_for_the_group()
     with socket.socket(fileno=options.socket_fd) as stream:

@@ -23,15 +23,8 @@ from edge_agent.pipeline.framing import Unpacker, pack
 from program.clock import Clock, SystemClock
 from program.log import Log
 
-ENVIRONMENT = {
-    # glibc would give the memory of each large tensor back to the kernel, and have its pages faulted in again by the next request: three
-    # times the latency with 600 KB. Few arenas, because each keeps what its threads have freed.
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
-    "MALLOC_ARENA_MAX": "2",
-    # gRPC's event engine hands a request through two threads more than the poller before it did: 140 us, where idle cores have to be woken
-    "GRPC_EXPERIMENTS": "-event_engine_listener",
-}
+# gRPC's event engine hands a request through two threads more than the poller before it did: 140 us, where idle cores have to be woken.
+ENVIRONMENT = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 
 
 class Repository(Protocol):
