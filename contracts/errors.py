@@ -135,6 +135,17 @@ CODES: dict[str, Code] = {
     "ASSIGNMENT_INVALID": Code(_R, "the assignment is not valid", "update the agent or the control plane"),
     "ASSIGNMENT_SUPERSEDED": Code(_R, "a newer assignment came before this one was confirmed", "nothing: the newer one is taken next"),
     "ASSIGNMENT_DEADLINE": Code(_R, "a state outlasted its deadline", "see the device's log for what it waited for"),
+    # -- FRAME, QUEUE, PIPELINE, AGENT: why a frame has no row; counted, not raised
+    "FRAME_SOURCE": Code(_T, "the source gives no picture", "see frames_missing in the agent's log, and docs/how-to/choose-a-source.md"),
+    "FRAME_SHAPE": Code(
+        _R,
+        "the live model's pre-processing cannot work on the frame",
+        "see frames_unfit in the agent's log; give frames of the size that the model was made for, or roll back",
+    ),
+    "FRAME_LATE": Code(_T, "the frame's turn came after its deadline", "lower source.fps, or raise source.deadline_frames in agent.toml"),
+    "QUEUE_FULL": Code(_T, "the pipeline's rows wait for the outbox, and there is no room for more", "look at the disk: space, errors"),
+    "PIPELINE_ENDED": Code(_T, "the pipeline ended before it was known what became of the frame", "see pipeline_died in the agent's log"),
+    "AGENT_ENDED": Code(_T, "the agent ended before it was known what became of the frame", "see the supervisor's log"),
     # -- WORKER, ARENA
     "WORKER_CRASH": Code(_L, "the worker ended unasked", "see its log; it is restarted with back-off"),
     "WORKER_START": Code(_L, "the worker did not become ready in time", "see its log"),

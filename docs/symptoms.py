@@ -67,6 +67,17 @@ SYMPTOMS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "At the device": (
         ("updates stop, and the agent says that its clock is wrong", "TUF_CLOCK_BELOW_FLOOR", "the incumbent answers"),
+        (
+            "`skerry-agent status` shows frames refused as this: a folder, file, camera or topic without a picture",
+            "FRAME_SOURCE",
+            "each frame is refused and counted; the first that comes is answered",
+        ),
+        (
+            "frames are refused as this, or an install is rolled back for it",
+            "FRAME_SHAPE",
+            "other frames are answered; a new model that no frame fits gives way to the incumbent",
+        ),
+        ("frames are refused as this: the board is too slow for its pace", "FRAME_LATE", "the next frame in time is answered"),
         ("a worker died", "WORKER_CRASH", "it is restarted; until then frames are refused"),
         ("a worker does not become ready", "WORKER_START", "the incumbent answers"),
         ("an install ends FAILED with this code", "WORKER_MEMORY", "the incumbent answers; nothing was started"),

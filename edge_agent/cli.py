@@ -188,7 +188,7 @@ def _print_status(status: dict[str, Any]) -> None:
         "device": f"{status['device']} ({status['profile']})",
         "state": " ".join(part for part in (status["state"], status["execution"], status["code"]) if part),
         "running": status["running_digest"] or "no model",
-        "frames": f"{status['pipeline']['frames']} ({status['pipeline']['refused']} refused)",
+        "frames": f"{status['pipeline']['frames']} ({status['pipeline']['refused']} refused{_codes(status['pipeline']['refusals'])})",
         "rows": ", ".join(f"{sum(one[name] for one in streams)} {name.removesuffix('_rows')}" for name in ROW_COUNTS),
         **_windows(status),
         "broker": "connected" if status["connected"] else "not connected",
@@ -197,6 +197,12 @@ def _print_status(status: dict[str, Any]) -> None:
     }
     for name, text in lines.items():
         print(f"{name:<9} {text}")
+
+
+def _codes(refusals: dict[str, int]) -> str:
+    """The most frequent first."""
+    most = sorted((code for code, frames in refusals.items() if frames), key=lambda code: -refusals[code])
+    return f"; since the agent started: {', '.join(f'{code} {refusals[code]}' for code in most)}" if most else ""
 
 
 def _windows(status: dict[str, Any]) -> dict[str, str]:

@@ -72,7 +72,7 @@ def status(sources: Sources) -> dict[str, Any]:
         "outbox": {"streams": {stream: asdict(entry) for stream, entry in sources.outbox.ledger().items()}},
         "uplink": uplink,
         "connected": uplink["connected"],
-        "pipeline": {**counters, "rows_pending": counters["pending"]},
+        "pipeline": {**counters, "rows_pending": counters["pending"], "refusals": dict(sources.pipeline.refusals)},
         "arenas": {digest: {"cells_occupied": cells} for digest, cells in sources.host.cells().items()},
         "workers": sources.host.figures(),
         "worker_restarts": sources.exchange.deaths_seen,

@@ -15,6 +15,7 @@ class NoPipeline:
     def __init__(self, counters: Path, accepted_rows: Callable[[], int]) -> None:
         """`counters`: the file that a pipeline kept, if one ever ran; `accepted_rows`: the ledger's, of lane live."""
         self.windows: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.refusals: dict[str, int] = {}
         self._file, self._accepted_rows = counters, accepted_rows
 
     async def route(self, live: str | None, shadow: str | None) -> int:

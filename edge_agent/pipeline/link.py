@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,7 @@ class PipelineLink:
         self._started, self._closing = asyncio.Event(), asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._heard_s = 0.0
+        self.refusals: Counter[str] = Counter()  # code -> frames, since the agent started
         self._reported = dict.fromkeys(REPORTED, 0)  # what windows have said since the agent started
         self._log = Log("pipeline")
 
@@ -252,6 +254,7 @@ class PipelineLink:
         return {**reply, "stream": stream, "seq": seq}
 
     def _pass_on(self, window: dict[str, Any]) -> None:
+        self.refusals.update(window["refusals"])
         for which, name in REPORTED.items():
             self._reported[which] += window[name]
         self.windows.put_nowait(window)

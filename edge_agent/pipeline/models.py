@@ -24,7 +24,7 @@ class Model:
 
     def __init__(self, route: Mapping[str, Any], descriptors: tuple[int, int, int]) -> None:
         """Raises OSError or ValueError when the slot or the arena is not what the route says; SpecError for its processing."""
-        self.digest = str(route["digest"])
+        self.digest, self.name = str(route["digest"]), f"{route['name']}-{route['number']}"
         self.spec = pipeline.read((Path(route["slot"]) / "processing.json").read_bytes())
         self.processing = pipeline.compile(self.spec)
         self.processing.check(route["input"]["shape"], route["output"]["shape"])
@@ -46,19 +46,17 @@ class Seen:
     answer: Answer | None = None
     label: Mapping[str, Any] | None = None  # the post-processed answer; None when there is none or it is not finite
     code: str = ""
+    detail: str = ""  # of FRAME_SHAPE
     shadow_answer: Answer | None = None
     shadow_label: Mapping[str, Any] | None = None
-
-
-UNFIT = Seen(code="FRAME_SHAPE")  # the frame is not one that the bundle's processing can work on
 
 
 def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Seen:
     """One frame through both models at once; both answers are waited for until the same deadline (CLOCK_MONOTONIC)."""
     try:
         values = live.processing.pre(frame)
-    except FrameUnfitError:
-        return UNFIT
+    except FrameUnfitError as unfit:
+        return Seen(code="FRAME_SHAPE", detail=f"{live.name} has no use for a frame of {' x '.join(map(str, frame.shape))}: {unfit}")
     try:
         ticket = live.client.submit(values, deadline_ns)
     except SkerryError as refused:
@@ -70,7 +68,7 @@ def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> 
         _collect(shadow, shadow_ticket)
         return Seen(code=refused.code)
     other = _collect(shadow, shadow_ticket)
-    return Seen(answer, _label(live, answer, frame), "", other, _label(shadow, other, frame))
+    return Seen(answer, _label(live, answer, frame), shadow_answer=other, shadow_label=_label(shadow, other, frame))
 
 
 def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Ticket | None:

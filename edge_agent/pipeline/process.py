@@ -21,6 +21,7 @@ from edge_agent.pipeline.framing import Unpacker, pack
 from edge_agent.pipeline.models import Model, Seen, infer
 from edge_agent.pipeline.outgoing import Outcome, Outgoing
 from edge_agent.pipeline.sources import FrameError, Source, open_source
+from edge_agent.pipeline.trouble import Trouble
 from edge_agent.pipeline.windows import Window
 from firmware_profiles import telemetry
 from processing.answers import shift
@@ -48,8 +49,8 @@ class Process:
         self._shadow: Model | None = None
         self._source: Source | None = None
         self._source_values: Mapping[str, Any] = {}
-        self._sourceless = False  # the last frame could not be had
         self._log = Log("pipeline")
+        self._trouble = Trouble(self._log)
         self._period_s, self._deadline_s, self._due_s = 0.05, 0.1, 0.0
         self._window, self._window_due_s = Window(time.monotonic()), float("inf")
         self._cpu_of, self._cpu_us = 0, 0  # the live worker's pid and its CPU time at the last window
@@ -99,7 +100,7 @@ class Process:
             return
         taken_us, taken_utc_us = time.monotonic_ns() // 1000, time.time_ns() // 1000
         seen = infer(frame, self._live, self._shadow, int((due_s + self._deadline_s) * 1e9))
-        self._note(seen, self._live)
+        self._note(seen, self._live, frame_no)
         if seen.label is None:
             self._refuse(seen.code or "WORKER_NOT_FINITE")
             return
@@ -115,16 +116,16 @@ class Process:
         try:
             frame = self._source.take(frame_no) if self._source is not None else None
         except FrameError as missing:
-            if not self._sourceless:
-                self._log.alarm("frames_missing", code="FRAME_SOURCE", detail=str(missing), frame_no=frame_no)
-            self._sourceless = True
+            self._trouble.met("FRAME_SOURCE", str(missing), frame_no)
             return None
-        if self._sourceless:
-            self._log("frames_come_again", frame_no=frame_no)
-        self._sourceless = False
+        self._trouble.over("FRAME_SOURCE", frame_no)
         return frame
 
-    def _note(self, seen: Seen, live: Model) -> None:
+    def _note(self, seen: Seen, live: Model, frame_no: int) -> None:
+        if seen.code == "FRAME_SHAPE":
+            self._trouble.met(seen.code, seen.detail, frame_no)
+        else:
+            self._trouble.over("FRAME_SHAPE", frame_no)
         if seen.answer is not None:
             self._window.answered(seen.answer.compute_us)
             self._window.not_finite += not seen.answer.finite

@@ -165,6 +165,12 @@ def test_a_file_with_sound_only_is_a_reason(tmp_path: Path) -> None:
             source.take(frame_no)
 
 
+def test_a_picture_of_16_bits_is_a_reason_and_not_a_white_frame(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 6), 4096, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(FrameError, match=r"a\.png: pixels of kind I;16; 8 bits a value are read"):
+        open_source({"kind": "folder", "path": str(tmp_path)}).take(0)
+
+
 def test_a_picture_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> None:
     Image.new("1", (8200, 8200)).save(tmp_path / "a.png")  # 10 KB; 67 million pixels
     source = open_source({"kind": "folder", "path": str(tmp_path)})

@@ -282,7 +282,7 @@ def test_a_source_that_goes_away_costs_counted_frames_and_comes_back(tmp_path: P
     run(scenario())
 
 
-def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tmp_path: Path) -> None:
+def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async def scenario() -> None:
         async with site(tmp_path) as made:
             digest = await made.load(onnx_slot)
@@ -296,6 +296,8 @@ def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tm
             await made.link.close()
             made.check_books()
             assert made.ledger.rows == []
+            assert sum(made.link.refusals.values()) == made.link.counters()["refused"] >= made.link.refusals["FRAME_SHAPE"] > 0
+            assert capfd.readouterr().err.count('"frames_unfit"') == 1, "said once, with its reason"
 
     run(scenario())
 

@@ -201,6 +201,10 @@ def window(frames: int, us: float = 100.0, not_finite: int = 0) -> dict[str, Any
     return {"bundle_digest": "1" * 64, "frames": frames, "not_finite": not_finite, "latency": latency}
 
 
+def unfit(frames: int) -> dict[str, Any]:
+    return {**window(0), "frames": frames, "refusals": {"FRAME_SHAPE": frames}}
+
+
 RULES = Rules(min_s=5, min_frames=100, latency_p95_us=1000)
 
 
@@ -214,6 +218,10 @@ RULES = Rules(min_s=5, min_frames=100, latency_p95_us=1000)
         ([window(90), window(10, us=5000)], 5, "BUNDLE_LIMITS"),
         ([window(96), window(4, us=5000)], 5, "well"),
         ([window(1, not_finite=1)], 0, "WORKER_NOT_FINITE"),
+        ([unfit(99)], 99, "wait"),
+        ([unfit(100)], 5, "FRAME_SHAPE"),
+        ([unfit(99), window(1)], 5, "well"),  # a share of them is a gate's question
+        ([{**unfit(100), "refusals": {"FRAME_SOURCE": 100}}], 5, "well"),  # a dark camera is not the model's fault
     ],
 )
 def test_probation_is_judged_by_frames_time_and_its_own_limit(windows: list[dict[str, Any]], elapsed_s: float, verdict: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 from contracts.errors import CODES, LocalFaultError, RejectedError, SkerryError, TransientError, TrustError, error
 
 AREAS = {
-    "SETUP", "CONFIG", "ENROL", "TUF", "BUNDLE", "ASSIGNMENT", "WORKER", "ARENA", "OIP", "OUTBOX", "ACK", "INGEST", "LAKE", "REPORT",
-    "CAMPAIGN", "BUILD", "SIGNER", "API",
+    "SETUP", "CONFIG", "ENROL", "TUF", "BUNDLE", "ASSIGNMENT", "FRAME", "QUEUE", "PIPELINE", "AGENT", "WORKER", "ARENA", "OIP", "OUTBOX",
+    "ACK", "INGEST", "LAKE", "REPORT", "CAMPAIGN", "BUILD", "SIGNER", "API",
 }  # fmt: skip
 
 

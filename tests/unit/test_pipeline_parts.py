@@ -188,7 +188,7 @@ def test_the_folder_goes_round_and_tells_broken_frames(tmp_path: Path) -> None:
     [
         ({"kind": "abacus"}, "unknown kind of source abacus; known: folder, video, camera, topic"),
         ({}, "unknown kind of source None"),
-        ({"kind": "folder", "path": "/nonexistent"}, "/nonexistent holds no"),
+        ({"kind": "folder", "path": "/nonexistent"}, "/nonexistent is no folder"),
     ],
 )
 def test_a_source_that_has_nothing_says_why_for_each_frame(values: dict[str, str], why: str) -> None:

@@ -26,6 +26,6 @@ class FolderSource:
         """A folder without pictures is looked at again for each frame; one that has some keeps those that it had at first."""
         self._paths = self._paths or sorted(self._folder.glob("*.png"))
         if not self._paths:
-            raise FrameError(f"{self._folder} holds no *.png frame")
+            raise FrameError(f"{self._folder} holds no *.png frame" if self._folder.is_dir() else f"{self._folder} is no folder")
         path = self._paths[frame_no % len(self._paths)]
         return decoded(path, str(path))

@@ -14,6 +14,7 @@ Array = Any
 MAX_PIXELS = 64 * 1024 * 1024  # 200 MB once it is unpacked; an 8K frame has 33 million
 # Pillow has readers of forty formats; those of pictures that nobody sends are only ways in.
 _FORMATS = ("PNG", "JPEG")
+_EIGHT_BITS = ("L", "RGB", "1", "P", "LA", "RGBA", "CMYK", "YCbCr")  # Pillow would make nearly all of a 16 bit picture white
 _BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # all that 640,000 mutated pictures raised
 
 
@@ -24,6 +25,8 @@ def decoded(source: Path | IO[bytes], name: str) -> Array:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise FrameError(f"{name}: {width} x {height} pixels, more than {MAX_PIXELS}")
+            if picture.mode not in _EIGHT_BITS:
+                raise FrameError(f"{name}: pixels of kind {picture.mode}; 8 bits a value are read")
             return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     except _BROKEN as broken:
         raise FrameError(f"{name} is no picture: {broken}") from broken
