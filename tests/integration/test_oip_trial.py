@@ -21,12 +21,15 @@ from control_plane.domain.agreement import Estimate, expected
 from control_plane.domain.evidence import Evidence, of_window
 from control_plane.domain.execution import Execution
 from control_plane.domain.gates import Judged, judge
+from edge_agent.inference.host import HostSettings
 from edge_agent.inference.oip.canary import chosen
 from firmware_profiles.detect import detect
+from tests.integration.oip_process import site
 from tests.simulators.agent_process import AgentProcess, assign, real_bundle
 from tests.simulators.bundle_bytes import BundleBytes
 from tests.simulators.bundles import INPUT_SHAPE
 from tests.simulators.director import DEVICE, Cloud
+from tests.simulators.onnx_bundles import onnx_slot
 
 LIMIT_S = 30.0
 CANARY = 0.25
@@ -144,3 +147,16 @@ def test_a_trial_that_is_called_off_leaves_the_live_model_and_nobody_without_an_
         callers.ask_until(lambda: second.digest not in agent.status().get("workers", {second.digest}))
         assert [callers.ask() for _ in range(50)] == ["1"] * 50
     assert agent.status()["state"] == "CANCELED"
+
+
+def test_with_one_seat_for_clients_the_shadows_goes_over_to_the_callers_at_an_activation(tmp_path: Path) -> None:
+    old, new = (onnx_slot(tmp_path / "slots", seed, number=seed) for seed in (1, 2))
+    with site(tmp_path, old, {"shadow_share": 1.0}, HostSettings(seats=2)) as here:
+        here.load(new)
+        here.candidate = new[0]
+        with Callers(here.link.ports["rest"]) as callers:
+            callers.ask_until(lambda: callers.metric("skerry_oip_shadow_compared") > 3)
+            here.make_live(new)
+            here.candidate = ""
+            here.unload(old[0])
+            assert [callers.ask() for _ in range(50)] == ["2"] * 50

@@ -138,11 +138,12 @@ def listed(name: str = "tiny", number: int = 1, live: bool = True, state: str = 
 
 
 class SimArenas:
-    def __init__(self, *models: dict[str, Any], cells: int = 2, at_once: bool = True) -> None:
+    def __init__(self, *models: dict[str, Any], cells: int = 2, at_once: bool = True, seats: int = 8) -> None:
+        """`seats`: of each model."""
         self.loaded: list[dict[str, Any]] = list(models)
         self.clients: dict[str, list[SimSeatClient]] = {}
         self.asked = 0
-        self._cells, self._at_once = cells, at_once
+        self._cells, self._at_once, self.seats = cells, at_once, seats
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         self.asked += 1
@@ -151,6 +152,8 @@ class SimArenas:
     def attach(self, digest: str) -> SimSeatClient:
         if digest not in [model["digest"] for model in self.loaded]:
             raise error("ARENA_MODEL", digest)
+        if sum(not client.closed for client in self.clients.get(digest, [])) >= self.seats:
+            raise error("ARENA_SEATS", digest)
         client = SimSeatClient(self._cells, self._at_once)
         self.clients.setdefault(digest, []).append(client)
         return client

@@ -40,8 +40,9 @@ class Bench(Caller):
 
     def __init__(self, shares: Shares, *models: dict[str, Any], timeout_s: float = 5.0, cells: int = 2) -> None:
         self.arenas = SimArenas(*(models or (listed(), listed(number=2, live=False, candidate=True))), cells=cells)
-        self.models, loop = Models(self.arenas, 4), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self.shadow = Shadow(self.arenas.attach, lambda copy, outcome: loop.call_soon_threadsafe(self.trial.compared, copy, outcome))
+        self.models = Models(self.arenas, 4, spare=self.shadow.hand_over)
         self.trial = Trial(self.models, shares, self.shadow, lambda: 0.0)
         front = Front(self.models, SimRepository(), Regions([]), Limits(timeout_s, 1000, 0.1), self.trial)
         self.app = RestApp(front, True)
@@ -214,6 +215,22 @@ def test_the_queue_is_bounded_by_bytes_too_and_takes_one_copy_of_any_size() -> N
     shadow.put(None)  # type: ignore[arg-type]  # something waits
     assert shadow.room(MAX_BYTES // 2)
     assert not shadow.room(MAX_BYTES // 2 + 1)
+
+
+def test_where_every_seat_is_taken_the_shadows_goes_over_to_the_callers_when_the_trial_is_over() -> None:
+    async def scenario() -> None:
+        async with bench(Shares(shadow=1.0)) as here:
+            here.arenas.seats = 1
+            await here.ask()
+            await here.until(lambda: here.counts.compared)
+            assert await here.ask(version="2") == "ARENA_SEATS"
+            here.arenas.loaded = [listed(number=2)]
+            here.models.forget()
+            assert [await here.ask() for _ in range(3)] == ["2"] * 3
+            assert len(here.arenas.clients[CANDIDATE]) == 1
+            assert here.shadow.hand_over(CANDIDATE) is None
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("code", ["ARENA_BUSY", "ARENA_TIMEOUT", "ARENA_DETACHED", "WORKER_CRASH"])

@@ -49,8 +49,9 @@ async def serve(settings: Settings, stream: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     agent = AgentStream(stream)
     arenas, regions = AttachSocket(Path(settings.run_dir) / ARENA_SOCKET), Regions(settings.shared_memory_uids)
-    models, loop = Models(arenas, settings.line_limit), asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     shadow = Shadow(arenas.attach, lambda copy, outcome: loop.call_soon_threadsafe(trial.compared, copy, outcome))
+    models = Models(arenas, settings.line_limit, spare=shadow.hand_over)
     trial = Trial(models, Shares(settings.shadow_share, settings.canary_share), shadow)
     async with serving(Front(models, agent, regions, settings.limits, trial), settings) as ports:
         shadowing = asyncio.ensure_future(asyncio.to_thread(shadow.run))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from contracts.errors import RejectedError, error
+from contracts.errors import RejectedError, SkerryError, error
 from edge_agent.inference.oip.classes import labels_of
 from edge_agent.inference.oip.ports import Arenas, SeatClient
 from edge_agent.inference.oip.request import Signature
@@ -82,9 +82,17 @@ def pair_of(models: Sequence[Model]) -> Pair:
 
 
 class Models:
-    def __init__(self, arenas: Arenas, line_limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`line_limit`: requests of one model that may wait for a cell."""
-        self._arenas, self._line_limit, self._monotonic = arenas, line_limit, monotonic
+    def __init__(
+        self,
+        arenas: Arenas,
+        line_limit: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        spare: Callable[[str], SeatClient | None] = lambda _: None,
+    ) -> None:
+        """`line_limit`: requests of one model that may wait for a cell. `spare` hands over a seat that this process has for another use;
+        it may block.
+        """
+        self._arenas, self._line_limit, self._monotonic, self._spare = arenas, line_limit, monotonic, spare
         self.pair = Pair()  # of the last list
         self._listed: tuple[Model, ...] = ()
         self._listed_s = float("-inf")
@@ -184,5 +192,16 @@ class Models:
 
     def _attached(self, digest: str) -> tuple[SeatClient, tuple[str, ...]]:
         """Blocks. The classes' labels are read here and not listed: they may be long."""
-        client = self._arenas.attach(digest)
+        client = self._client(digest)
         return client, labels_of(client.route.get("slot", ""))
+
+    def _client(self, digest: str) -> SeatClient:
+        """Where every seat is taken, the one by which this model was tried, unless it still is."""
+        try:
+            return self._arenas.attach(digest)
+        except SkerryError as refused:
+            tried = self.pair.candidate is not None and self.pair.candidate.digest == digest
+            client = self._spare(digest) if refused.code == "ARENA_SEATS" and not tried else None
+            if client is None:
+                raise
+            return client

@@ -1,7 +1,8 @@
 """Copies of answered requests on their way to the candidate: a bounded queue, and the thread that asks and compares.
 
 The path of an answer copies and puts, and waits for nothing. What finds no room, comes to a busy model or comes too late is shed. The
-thread has a seat of its own, so that a copy never takes a cell from a caller, and gives it back when nothing came for a while.
+thread has a seat of its own, so that a copy never takes a cell from a caller, and gives it back when nothing came for a while, or hands it
+over to the callers of a candidate that has become the live model.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Event
+from threading import Event, Lock
 from typing import NamedTuple
 
 from contracts.errors import SkerryError, error
-from edge_agent.inference.client import LOW, Array
+from edge_agent.inference.client import LOW, Answer, Array
 from edge_agent.inference.oip.compare import Comparison, Route, Verdict
 from edge_agent.inference.oip.models import Model
 from edge_agent.inference.oip.ports import SeatClient
@@ -44,7 +45,7 @@ class Shadow:
         """`tell` is called in the thread of `run`."""
         self._attach, self._tell = attach, tell
         self._queue: SimpleQueue[Copy | None] = SimpleQueue()
-        self._closing = Event()
+        self._closing, self._seat_lock = Event(), Lock()
         self._client: SeatClient | None = None
         self._of = ""  # the digest that the client is of
         self._comparison: tuple[tuple[str, str], Comparison] | None = None
@@ -54,6 +55,14 @@ class Shadow:
 
     def put(self, copy: Copy) -> None:
         self._queue.put(copy)
+
+    def hand_over(self, digest: str) -> SeatClient | None:
+        """The seat of this model, if there is one: it is the caller's from now on. Blocks while a copy is asked on it, COPY_S at most."""
+        with self._seat_lock:
+            if self._client is None or self._of != digest:
+                return None
+            client, self._client = self._client, None
+            return client
 
     def close(self) -> None:
         """`run` ends with what it is at; what waits is dropped."""
@@ -78,15 +87,19 @@ class Shadow:
 
     def _ask(self, copy: Copy) -> Outcome:
         try:
+            answer, route = self._answer(copy)
+        except SkerryError as shed:
+            return Outcome(shed.code)
+        verdict = self._compare(copy, route)(copy.output, answer.output) if answer.finite else None
+        return Outcome("", answer.compute_us, verdict)
+
+    def _answer(self, copy: Copy) -> tuple[Answer, Route]:
+        with self._seat_lock:
             client = self._seat(copy.candidate.digest)
             left_s = (copy.deadline_ns - time.monotonic_ns()) / 1e9
             if left_s <= 0:
                 raise error("ARENA_TIMEOUT")
-            answer = client.infer(copy.input, left_s, LOW)
-        except SkerryError as shed:
-            return Outcome(shed.code)
-        verdict = self._compare(copy, client.route)(copy.output, answer.output) if answer.finite else None
-        return Outcome("", answer.compute_us, verdict)
+            return client.infer(copy.input, left_s, LOW), client.route
 
     def _compare(self, copy: Copy, route: Route) -> Comparison:
         key = copy.live.digest, copy.candidate.digest
@@ -96,11 +109,15 @@ class Shadow:
 
     def _seat(self, digest: str) -> SeatClient:
         if self._client is None or self._of != digest or self._client.detached:
-            self._leave()
+            self._close()
             self._client, self._of = self._attach(digest), digest
         return self._client
 
     def _leave(self) -> None:
+        with self._seat_lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
