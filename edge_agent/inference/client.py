@@ -140,6 +140,7 @@ class Client:
         if values.shape != self.input_shape or values.dtype != self.input_dtype:
             wanted = f"the cell holds {self.input_dtype} {self.input_shape}"
             raise error("ARENA_SHAPE", f"{values.dtype} {values.shape}", wanted)
+        self.announce()
         cell = self.reserve()
         try:
             cell.input[...] = values
@@ -160,6 +161,11 @@ class Client:
         return answer
 
     # -- without copies
+
+    def announce(self) -> None:
+        """A request is about to come: its worker wakes up meanwhile, unless one is on its way or the profile lets no wait spin."""
+        if self._spin.looks and not self._held:
+            wire.signal(self._request_fd)
 
     def reserve(self) -> Cell:
         """A free cell of ours, until it is committed or released. Raises TransientError ARENA_BUSY, ARENA_DETACHED."""

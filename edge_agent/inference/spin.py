@@ -19,6 +19,10 @@ class Spin:
         self._limit_ns, self._monotonic_ns = limit_us * 1000, monotonic_ns
         self._in_vain = self._to_block = 0
 
+    @property
+    def looks(self) -> bool:
+        return self._limit_ns > 0
+
     def __call__(self, came: Callable[[], bool]) -> bool:
         """Whether it came while we looked."""
         if not self._limit_ns:

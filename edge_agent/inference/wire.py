@@ -17,6 +17,7 @@ A new worker on an old arena fails what it finds BUSY (its predecessor died of i
 A client that gives up a request sets its deadline to 0, so that the worker does not begin it, and takes the cell back when it is DONE or
 FAILED. When a client hangs up, the agent does the same in its place: seats.py.
 Wake-ups: an eventfd for requests (all seats), one for responses per seat; 8 bytes are read and written, since 3.8 has no os.eventfd.
+A wake-up for which there is no request announces one.
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ class SimSeatClient:
             raise self.failure
         return Answer(np.array([[values.sum(), 0]], "<f4"), self.finite, 40.0, 5.0)
 
+    def announce(self) -> None:
+        """Our model needs no waking."""
+
     def reserve(self) -> Cell:
         if self.detached:
             raise error("ARENA_DETACHED")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,6 +163,25 @@ def test_what_a_worker_looks_for_before_it_waits_is_a_request(rig: Rig) -> None:
     assert rig.server._asked()
     rig.server.step()
     assert not rig.server._asked()
+
+
+def test_only_a_request_that_is_alone_is_announced_and_only_to_a_worker_that_may_look(rig: Rig) -> None:
+    client = rig.clients[0]
+    client.announce()
+    assert not woken(rig)
+    client._spin = Spin(50)
+    client.announce()
+    assert woken(rig)
+    assert not rig.server.step(), "nothing was asked yet"
+    ticket = client.submit(values(1), later())
+    assert rig.server.step()
+    client.announce()
+    assert not woken(rig), "one is on its way"
+    assert client.collect(ticket).output[0, 0] == 1
+
+
+def woken(rig: Rig) -> bool:
+    return bool(select.select([rig.arena.request_fd], [], [], 0)[0])
 
 
 def test_a_client_that_may_look_sees_an_answer_without_a_wake_up(rig: Rig) -> None:

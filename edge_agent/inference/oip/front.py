@@ -134,6 +134,7 @@ class Front:
 
     async def _infer(self, model: Model, any_version: bool, parse: Parse, render: Render[T], local: bool) -> T:
         began_ns = time.monotonic_ns()
+        self._models.announce(model)
         try:
             request = parse(model)
         except BaseException as failed:

@@ -125,6 +125,12 @@ class Models:
         self._found[name, version] = model
         return model
 
+    def announce(self, model: Model) -> None:
+        """A request of it is about to come."""
+        seat = self._seats.get(model.digest)
+        if seat is not None and not seat.detached:
+            seat.announce()
+
     async def seat(self, model: Model) -> Seat:
         """Raises as `Arenas.attach`."""
         seat = self._seats.get(model.digest)

@@ -36,6 +36,10 @@ class Seat:
         if self._watched >= 0:
             self._loop.add_reader(self._watched, self._hung_up)
 
+    def announce(self) -> None:
+        """A request is about to come."""
+        self._client.announce()
+
     @property
     def detached(self) -> bool:
         return self._client.detached

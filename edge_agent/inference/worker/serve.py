@@ -79,21 +79,25 @@ class Server:
         self._leaked = leaked
         poll = select.poll()
         poll.register(self._request_fd, select.POLLIN)
+        woken = False
         while True:
-            self.step()
-            if not self._spin(self._asked):
-                poll.poll(HEARTBEAT_MS)
+            announced = not self.step() and woken
+            if not (announced and self._spin(self._asked)):
+                woken = bool(poll.poll(HEARTBEAT_MS))
 
     def _asked(self) -> bool:
         return wire.count(self._memory, self._geometry.cells, _REQUESTED) > 0
 
-    def step(self) -> None:
-        """Answer what is requested now."""
+    def step(self) -> bool:
+        """Answer what is requested now; whether there was something."""
         wire.drain(self._request_fd)  # before the look, so that a request after the look wakes us
         self._beat()
+        served = False
         while waiting := self._waiting():  # a new look each time: a request of high priority may have come meanwhile
             self._answer_next(waiting)
             self._beat()
+            served = True
+        return served
 
     def _waiting(self) -> list[int]:
         return wire.find(self._memory, self._geometry.cells, _REQUESTED)
