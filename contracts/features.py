@@ -1,6 +1,6 @@
 """Feature schemas (what may leave a device) and the lake's tables (where it lands), as data.
 
-The same data is built into nanoarrow on the device (`sync/codec`) and into pyarrow in the cloud (`sync/ingest`).
+The same data are written as Arrow on the device (`sync/codec`, `sync/record_batch`) and read by pyarrow in the cloud (`sync/ingest`).
 """
 
 from __future__ import annotations

@@ -90,9 +90,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _stay_small() -> None:
-    """The agent has 60 MB. Both lines must come before anything is imported or started that they are about."""
-    # paho loads dnspython, where that is installed, for SRV look-ups that no agent makes: 3 MB
-    sys.modules.setdefault("dns", None)  # type: ignore[arg-type]
+    """The agent has 60 MB. All of it must come before anything is imported or started that they are about."""
+    # loaded where they are installed: dnspython by paho, for SRV look-ups, 3 MB; brotli by urllib3, for bodies that no agent asks for
+    for unused in ("dns", "brotli"):
+        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
     # glibc gives each thread a heap of its own; ours hold little and wait for disk and network
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

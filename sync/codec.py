@@ -1,4 +1,4 @@
-"""A batch between rows and bytes, and the ledger's canonical rows. PURE; nanoarrow and no numpy, so that the agent stays small.
+"""A batch between rows and bytes, and the ledger's canonical rows. PURE; no numpy and no Arrow library, so that the agent stays small.
 
     rows -> Columns -> Arrow record batch message without schema -> zstd -> body
     header (msgpack array) + body -> `u16 header length | header | body | signature`          (contracts/batch.py)
@@ -11,9 +11,7 @@ all compute it from `Columns`, which each of them fills from its own Arrow, so t
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import io
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,15 +19,15 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import msgpack
-import nanoarrow
 import zstandard
-from nanoarrow import ipc
 from pydantic import ValidationError
 
 from contracts.batch import MAX_BATCH_BYTES, MAX_BATCH_ROWS, BatchHeader
 from contracts.canonical import SIGNATURE_BYTES
 from contracts.errors import error
 from contracts.features import Column, FeatureSchema
+from sync import record_batch
+from sync.record_batch import Array
 
 ZSTD_LEVEL = 1
 MAX_BODY_DECODED_BYTES = 8 * 1024 * 1024  # a body that claims more is refused before it is decompressed
@@ -187,7 +185,8 @@ def extend(running_hash: bytes, rows: Iterator[bytes]) -> bytes:
 
 def encode_body(schema: FeatureSchema, columns: Columns) -> bytes:
     """zstd of one Arrow record batch message; the schema goes by its id."""
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(_record_batch_message(schema, columns))
+    arrays = [_array(column, data) for column, data in zip(schema.columns, columns.data)]
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(record_batch.message(columns.length, arrays))
 
 
 def decompress(body: bytes) -> bytes:
@@ -201,43 +200,11 @@ def decompress(body: bytes) -> bytes:
         raise error("INGEST_MALFORMED", "body", str(broken)) from broken
 
 
-def _record_batch_message(schema: FeatureSchema, columns: Columns) -> bytes:
-    arrow = _arrow_schema(schema)
-    children = [_arrow_array(column, data, columns.length) for column, data in zip(schema.columns, columns.data)]
-    array = nanoarrow.c_array_from_buffers(arrow, columns.length, [None], children=children)
-    stream = io.BytesIO()
-    writer = ipc.StreamWriter.from_writable(stream)
-    writer.write_array(array)  # writes the schema message first; without close() no end marker follows
-    return stream.getvalue()[_schema_message_bytes(stream.getvalue()) :]
-
-
-def _schema_message_bytes(stream: bytes) -> int:
-    """Length of the first encapsulated message: 0xFFFFFFFF, i32 metadata length, metadata; a schema has no body."""
-    return 8 + int(struct.unpack_from("<i", stream, 4)[0])
-
-
-@functools.lru_cache(maxsize=64)
-def _arrow_schema(schema: FeatureSchema) -> Any:
-    fields = {column.name: _arrow_type(column.type, column.nullable) for column in schema.columns}
-    return nanoarrow.c_schema(nanoarrow.struct(fields, nullable=False))
-
-
-def _arrow_type(kind: str, nullable: bool) -> Any:
-    if kind == "utc_us":
-        return nanoarrow.timestamp("us", timezone="UTC", nullable=nullable)
-    make = {
-        "bool": nanoarrow.bool_, "i16": nanoarrow.int16, "i32": nanoarrow.int32, "i64": nanoarrow.int64,
-        "f32": nanoarrow.float32, "f64": nanoarrow.float64, "utf8": nanoarrow.string, "binary": nanoarrow.binary,
-    }[kind]  # fmt: skip
-    return make(nullable=nullable)
-
-
-def _arrow_array(column: Column, data: ColumnData, length: int) -> Any:
-    validity = None if data.nulls is None else _bitmap(bytes(1 - flag for flag in data.nulls))
+def _array(column: Column, data: ColumnData) -> Array:
+    validity = b"" if data.nulls is None else _bitmap(bytes(1 - flag for flag in data.nulls))
     values = _bitmap(data.values) if column.type == "bool" else data.values
-    offsets = [] if data.offsets is None else [struct.pack(f"<{length + 1}i", *data.offsets)]
-    nulls = 0 if data.nulls is None else sum(data.nulls)
-    return nanoarrow.c_array_from_buffers(_arrow_type(column.type, column.nullable), length, [validity, *offsets, values], null_count=nulls)
+    offsets = [] if data.offsets is None else [struct.pack(f"<{len(data.offsets)}i", *data.offsets)]
+    return Array(sum(data.nulls or b""), [validity, *offsets, values])
 
 
 def _bitmap(flags: bytes) -> bytes:

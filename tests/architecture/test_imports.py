@@ -17,7 +17,7 @@ _LIBRARIES = {
     "cryptography": {"cryptography", "cffi", "_cffi_backend", "pycparser"},
     "tuf": {"tuf", "securesystemslib", "urllib3"},
     "mqtt": {"paho"},
-    "codec": {"nanoarrow", "zstandard", "msgpack"},
+    "codec": {"zstandard", "msgpack"},
     "numpy": {"numpy"},
     "onnxruntime": {"onnxruntime", "flatbuffers", "google", "packaging", "coloredlogs", "humanfriendly", "sympy", "mpmath"},
     "onnx": {"onnx", "ml_dtypes", "google"},

@@ -23,7 +23,8 @@ PURE = {
     "processing": _VALUES | {"numpy"},
     "edge_agent/core": _VALUES | _CONTRACTS | {"processing"},
     "control_plane/domain": _VALUES | _CONTRACTS | {"processing"},
-    "sync/codec.py": _VALUES | _CONTRACTS | {"nanoarrow", "zstandard", "msgpack", "signatures"},
+    "sync/codec.py": _VALUES | _CONTRACTS | {"sync", "zstandard", "msgpack", "signatures"},
+    "sync/record_batch.py": _VALUES,
     "sync/watermark.py": _VALUES | _CONTRACTS,
     "signatures": _VALUES | _CONTRACTS | {"cryptography", "securesystemslib"},
 }
