@@ -74,7 +74,7 @@ def of_demo(record: dict[str, Any]) -> list[Figure]:
         figure("demo, story", round(story_s, 1), "s", f"<= {STORY_GOAL_S:g}", story_s <= STORY_GOAL_S),
     ]
     for program in record["programs"]:
-        rss_mb = program["rss_kb"] / 1024
+        rss_mb = program["rss_kb"] * 1024 / 1e6
         core = program["name"].startswith("agent-") and program["role"] == "skerry-agent"
         name = f"resident set, {program['name']} {program['role']}"
         goal = f"<= {AGENT_RSS_GOAL_MB:g}" if core else ""

@@ -79,13 +79,20 @@ def assign(cloud: Cloud, bundle: BundleBytes, fence: int, **changes: Any) -> Non
 
 class AgentProcess:
     def __init__(
-        self, folder: Path, cloud: Cloud, fps: float | None = 20, settings: str = "", network: str = "retry_cap_s = 1\n", **environment: str
+        self,
+        folder: Path,
+        cloud: Cloud,
+        fps: float | None = 20,
+        settings: str = "",
+        network: str = "retry_cap_s = 1\n",
+        python: str = sys.executable,
+        **environment: str,
     ) -> None:
-        """`fps`: None for an agent without a source.
+        """`fps`: None for an agent without a source. `python`: the interpreter of agent and worker.
 
         `settings`: more lines of agent.toml, before its first table; `network`: of its table of deadlines.
         """
-        self.environment = environment
+        self.environment, self._python = environment, python
         self.folder, self.cloud = folder, cloud
         self.run_dir, self.config = folder / "run", folder / "agent.toml"
         write_frames(folder / "frames")
@@ -96,7 +103,7 @@ class AgentProcess:
         self._notify.bind(str(folder / "notify.sock"))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "edge_agent", *arguments, "--config", str(self.config)]
+        line = [self._python, "-m", "edge_agent", *arguments, "--config", str(self.config)]
         return subprocess.run(line, cwd=REPO, check=False, capture_output=True, text=True, timeout=60)
 
     def enrol(self) -> str:
@@ -110,7 +117,7 @@ class AgentProcess:
         began = time.monotonic()
         environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify.sock"), "MALLOC_ARENA_MAX": "2", **self.environment}
         with (self.folder / "agent.log").open("ab") as log:
-            line = [sys.executable, "-m", "edge_agent", "run", "--config", str(self.config)]
+            line = [self._python, "-m", "edge_agent", "run", "--config", str(self.config)]
             self.process = subprocess.Popen(line, cwd=REPO, env=environment, stderr=log)
         self._notify.settimeout(30)
         while not self._notify.recv(4096).startswith(b"READY=1"):
@@ -137,9 +144,10 @@ class AgentProcess:
         return (self.folder / "agent.log").read_text()[-4000:]
 
     def rss_mb(self) -> float:
+        """Of the agent alone, in 10^6 bytes."""
         assert self.process
         text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(text.split("VmRSS:")[1].split()[0]) / 1024
+        return int(text.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         assert self.process
