@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from edge_agent.inference.oip.connection import MAX_CONNECTIONS, MAX_HEAD_BYTES
+from edge_agent.inference.oip.server import MAX_STREAMS
 from tests.integration.oip_process import Site, site
 from tests.integration.test_oip_front import ask, body, grpc_infer, infer
 from tests.simulators.bundles import fake_slot
@@ -103,6 +105,16 @@ def test_silent_connections_to_grpc_are_closed_and_take_nothing_from_rest(here: 
         assert infer(here, body()) == (200, "")
         assert everything(silent[0]) != b"", "its own settings, and then the end"
         assert grpc_infer(here).model_version == "1"
+
+
+def test_requests_whose_message_never_comes_are_few(here: Site) -> None:
+    """The front says so in HTTP/2's settings, its first frame; grpc refuses more."""
+    with connected(here.grpc) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        with connection.makefile("rb") as stream:
+            size, kind = struct.unpack(">IB", b"\0" + stream.read(9)[:4])
+            settings = dict(struct.iter_unpack(">HI", stream.read(size)))
+    assert (kind, settings[3]) == (4, MAX_STREAMS)
 
 
 def test_answers_that_nobody_reads_are_not_kept(here: Site) -> None:

@@ -28,6 +28,7 @@ from program.sockets import port_owner
 REST_SOCKET, GRPC_SOCKET = "oip.sock", "oip-grpc.sock"
 SOCKET_UMASK = 0o117  # sockets get 0660
 LOOPBACK = "127.0.0.1"
+MAX_STREAMS = 128  # requests at once of one gRPC connection: one whose message never comes takes 3 KB, and nothing ends it
 KEEP_ALIVE_S = 75
 GRACE_S = 2
 _FRAMING_BYTES = 1024 * 1024  # what a gRPC message holds besides tensors
@@ -137,6 +138,7 @@ async def _grpc(front: Front, settings: Settings) -> AsyncIterator[int]:
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.server_handshake_timeout_ms", int(settings.limits.body_s * 1000)),
     ]
     server = grpc.aio.server(options=options)
