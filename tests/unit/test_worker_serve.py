@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,6 +89,18 @@ def test_high_priority_goes_first_then_the_oldest_of_all_seats(rig: Rig) -> None
         client.submit(values(first), later(), priority)
     rig.server.step()
     assert rig.session.seen == [3, 4, 1, 2]
+
+
+def test_a_counter_that_a_client_filled_up_ends_neither_worker_nor_agent_nor_another_client(rig: Rig) -> None:
+    """All who have a seat share the worker's eventfd, and its answers come by one that the client can write to."""
+    for eventfd in rig.arena.descriptors(0)[1:]:
+        os.write(eventfd, struct.pack("=Q", 2**64 - 2))
+    ticket = rig.clients[0].submit(values(1), later())
+    rig.server.step()
+    assert rig.clients[0].collect(ticket).output.tolist() == [[1, 0]]
+    os.write(rig.arena.request_fd, struct.pack("=Q", 2**64 - 2))
+    rig.arena.cancel(0)
+    assert rig.arena.settle(0)
 
 
 def test_what_is_given_up_or_too_late_is_not_computed(rig: Rig) -> None:
