@@ -60,6 +60,8 @@ def test_a_server_is_described(client: Any) -> None:
     assert client.is_server_ready()
     assert client.is_model_ready("tiny")
     assert client.is_model_ready("linear", "3")
+    assert not client.is_model_ready("linear", "4")
+    assert not client.is_model_ready("other")
     as_dict = {} if client.form is triton_http else {"as_json": True}
     assert client.get_server_metadata(**as_dict)["name"] == "skerry"
     metadata = client.get_model_metadata("linear", **as_dict)

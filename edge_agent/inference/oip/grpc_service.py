@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.json_format import ParseDict
 
-from contracts.errors import SkerryError
+from contracts.errors import RejectedError, SkerryError
 from edge_agent.inference.oip import grpc_codec
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.front import Front
@@ -32,7 +32,11 @@ class Service:
         return pb.ServerReadyResponse(ready=await self._front.ready())
 
     async def ModelReady(self, request: pb.ModelReadyRequest, local: bool) -> pb.ModelReadyResponse:
-        return pb.ModelReadyResponse(ready=await self._front.model_ready(request.name, request.version))
+        """What is not loaded is not ready: clients ask until it is."""
+        try:
+            return pb.ModelReadyResponse(ready=await self._front.model_ready(request.name, request.version))
+        except RejectedError:
+            return pb.ModelReadyResponse(ready=False)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, local: bool) -> pb.ServerMetadataResponse:
         return _filled(self._front.metadata(), pb.ServerMetadataResponse())
