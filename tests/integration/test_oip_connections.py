@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import select
 import socket
 import struct
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 import pytest
 
 from edge_agent.inference.oip.connection import MAX_CONNECTIONS, MAX_HEAD_BYTES
+from edge_agent.inference.oip.front import Limits
 from edge_agent.inference.oip.server import MAX_STREAMS
 from tests.integration.oip_process import Site, site
 from tests.integration.test_oip_front import ask, body, grpc_infer, infer
@@ -133,3 +135,8 @@ def test_json_that_no_such_tensor_needs_is_not_read(here: Site) -> None:
     request = json.loads(body())
     request["inputs"][0]["data"] = [[]] * 100_000
     assert infer(here, json.dumps(request).encode()) == (413, "OIP_TOO_LARGE")
+
+
+def test_the_front_may_have_so_much_memory_and_no_more(here: Site) -> None:
+    limit = 512 * 1024**2 + 8 * Limits().max_request_bytes
+    assert resource.prlimit(here.pid(), resource.RLIMIT_DATA) == (limit, limit)

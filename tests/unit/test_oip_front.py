@@ -198,3 +198,13 @@ def test_the_exposition_is_prometheus_text() -> None:
 
 def counters() -> list[str]:
     return [line for line in exposition({}, {}, {}).splitlines() if line.startswith("# HELP")]
+
+
+class FullMemory(SimArenas):
+    def models(self) -> Any:
+        raise MemoryError
+
+
+def test_a_request_for_which_there_is_no_memory_has_a_code() -> None:
+    status, answer = run(Caller(FullMemory())(*INFER, piece(BODY)))
+    assert (status, answer["code"]) == (503, "OIP_MEMORY")

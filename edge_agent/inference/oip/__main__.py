@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import resource
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ import uvloop
 
 from edge_agent.inference import client
 from edge_agent.inference.oip.agent_stream import AgentStream
-from edge_agent.inference.oip.front import Front
+from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.ports import SeatClient
 from edge_agent.inference.oip.regions import Regions
@@ -28,6 +29,7 @@ from program import log
 from program.memory import keep_freed
 
 ARENA_SOCKET = "arena.sock"
+ROOM_BYTES, LARGEST_AT_ONCE = 512 * 1024**2, 8  # what threads and libraries reserve, touched or not; and so many of the largest requests
 
 
 class AttachSocket:
@@ -66,6 +68,12 @@ async def serve(settings: Settings, stream: socket.socket) -> None:
     regions.close()
 
 
+def _limit_memory(limits: Limits) -> None:
+    """Bodies that many callers send at once must not push out the workers. What goes beyond fails here; at worst the front starts anew."""
+    limit_bytes = ROOM_BYTES + LARGEST_AT_ONCE * limits.max_request_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="skerry-oip", description="the Open Inference Protocol on the arena; a child of skerry-agent")
     parser.add_argument("--socket-fd", type=int, required=True, help="the stream to the agent")
@@ -76,8 +84,10 @@ def main() -> int:
     keep_freed()
     log.configure("skerry-oip")
     make_sockets_for_the_group()
+    settings = Settings.of(json.loads(options.settings))
+    _limit_memory(settings.limits)
     with socket.socket(fileno=options.socket_fd) as stream:
-        uvloop.run(serve(Settings.of(json.loads(options.settings)), stream))
+        uvloop.run(serve(settings, stream))
     return 0
 
 

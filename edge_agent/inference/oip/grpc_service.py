@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.json_format import ParseDict
 
-from contracts.errors import RejectedError, SkerryError
+from contracts.errors import RejectedError, SkerryError, error
 from edge_agent.inference.oip import grpc_codec
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.front import Front
@@ -108,8 +108,11 @@ def _unary(method: Any, call: Callable[[Any, bool], Awaitable[Any]]) -> grpc.Rpc
     async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await call(grpc_codec.read(kind, data), context.peer().startswith(_LOCAL))
-        except SkerryError as refused:
-            await context.abort(grpc.StatusCode[status_of(refused).grpc], text_of(refused))
+        except SkerryError as failed:
+            refused = failed
+        except MemoryError:
+            refused = error("OIP_MEMORY")
+        return await context.abort(grpc.StatusCode[status_of(refused).grpc], text_of(refused))
 
     return grpc.unary_unary_rpc_method_handler(answer, None, _serialised)
 

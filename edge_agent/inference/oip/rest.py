@@ -35,6 +35,8 @@ class RestApp:
             answer = await self._reply(scope, receive)
         except SkerryError as refused:
             answer = refusal(refused)
+        except MemoryError:
+            answer = refusal(error("OIP_MEMORY"))
         except Gone:
             return
         await _send(send, answer)
