@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from contracts.errors import SkerryError, error
 from edge_agent.inference.oip.rest import refusal
 
-MAX_CONNECTIONS = 256  # of one listener
+MAX_CONNECTIONS = 160  # of one listener: four of them, the regions and the seats stay below 1024, the descriptors that a process may have
 MAX_HEAD_BYTES = 64 * 1024
 
 
