@@ -15,7 +15,7 @@ from contracts.canonical import sha256_hex
 from contracts.errors import CODES, SkerryError, error
 from contracts.operator import Problem
 from contracts.release import ModelRegistration, ModelVersion
-from examples.command_line import Progress
+from examples.command_line import Progress, read
 
 TIMEOUT_S = 120  # the first registration creates the registry's schema
 FILES = {
@@ -70,8 +70,15 @@ def register(api: OperatorApi, name: str, folder: Path, say: Progress) -> ModelV
     """Upload the files of `folder` and register them as the next version of `name`."""
     digests: dict[str, Any] = {}
     for field, file_name in FILES.items():
-        content = (folder / file_name).read_bytes()
+        content = read(folder / file_name)
         digests[field] = api.put_blob(content)
         say(f"stored {file_name}: {len(content)} bytes, sha256 {digests[field][:12]}")
-    run = json.loads((folder / "run.json").read_text())
-    return api.register(name, ModelRegistration(**digests, **run))
+    say(f"registering {name}")
+    return api.register(name, _registration(digests, folder / "run.json"))
+
+
+def _registration(digests: dict[str, Any], run: Path) -> ModelRegistration:
+    try:
+        return ModelRegistration(**digests, **json.loads(read(run)))
+    except (TypeError, ValueError) as invalid:  # pydantic's error is a ValueError
+        raise error("API_INVALID", str(run), str(invalid)[:300]) from invalid

@@ -36,11 +36,14 @@ def _each_change(client: Client, read: Callable[[], Json], timeout_s: float | No
 
 
 def wait_for_release(client: Client, release: str, state: str, timeout_s: float) -> Json:
-    """The ReleaseView once it is in `state`, beyond it, or FAILED."""
-    wanted = _ORDER.index(state) if state in _ORDER else len(_ORDER) - 1
+    """The ReleaseView once it is in `state`, beyond it, or FAILED. What it is in meanwhile is said on stderr: a build takes a while."""
+    wanted, said = _ORDER.index(state) if state in _ORDER else len(_ORDER) - 1, ""
     for found in _each_change(client, lambda: client.get("releases", release), timeout_s, f"release {release} {state}"):
         if found["state"] == "FAILED" or _ORDER.index(found["state"]) >= wanted:
             return found
+        if found["state"] != said:
+            said = found["state"]
+            typer.echo(f"{release} is {said}; waiting for {state}", err=True)
     raise AssertionError("the changes of a release never end")
 
 

@@ -31,6 +31,7 @@ from program import failure
 from program.clock import SystemClock
 
 HIGHEST_BASE = 65_531
+EXAMPLES = {"demo": ["digits_line"], "up": ["digits_line", "belt_parts"]}  # act -> of examples/; the story is told of the first one
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_SETUP, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             "--work-dir", type=Path, metavar="DIR", help="an empty folder that others can reach (default /tmp/skerry-demo-*)"
         )
         command.add_argument("--seed", type=int, default=20, help="of what is chosen at random (default %(default)s)")
+        command.add_argument("--example", choices=EXAMPLES[act], default=EXAMPLES[act][0], help="what runs on it (default %(default)s)")
         command.add_argument("--picture", type=Path, metavar="FILE", help="the page that demo draws (default: beside the work folder)")
     picture = acts.add_parser("picture", help="draw a running site as one HTML page")
     picture.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="the site's folder, as demo and up print it")
@@ -107,7 +109,7 @@ async def _tell(options: argparse.Namespace, root: Path, stop: asyncio.Event) ->
     site = LocalSite(root, Ports.from_base(options.port_base), as_root=os.geteuid() == 0)
     async with (
         Supervisor(root, clock) as supervisor,
-        Story(site, supervisor, clock, Progress(clock), record, options.seed, picture) as story,
+        Story(site, supervisor, clock, Progress(clock), record, options.seed, picture, options.example) as story,
     ):
         await _run_steps(story, STORY if options.act == "demo" else TRY_IT)
         if options.act == "demo" and site.config("control").exists():

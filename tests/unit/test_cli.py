@@ -208,8 +208,11 @@ def test_waiting_follows_the_log_until_the_state_is_reached(skerry: Run, api: Op
         return api.release(next(states))
 
     api.answers["GET /v1/releases/digits_line-1"] = next_state
-    code, out, _ = skerry("release show digits_line-1 --wait APPROVED --timeout-s 20 --json")
+    code, out, err = skerry("release show digits_line-1 --wait APPROVED --timeout-s 20 --json")
     assert (code, json.loads(out)["state"]) == (exits.OK, "APPROVED")
+    assert err.splitlines() == [f"digits_line-1 is {state}; waiting for APPROVED" for state in ("BUILDING", "BUILT")], (
+        "nobody waits in silence"
+    )
 
 
 def test_a_wait_ends_in_time_with_4(skerry: Run, api: OperatorsApi) -> None:
