@@ -39,6 +39,8 @@ def fields(data: memoryview, at: int, end: int) -> Iterator[Field]:
 
 def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
     """(value, where it ends)"""
+    if at < end and data[at] < 0x80:  # most are of one byte
+        return data[at], at + 1
     value = 0
     for place, byte in enumerate(data[at : min(at + _MAX_VARINT_BYTES, end)]):
         value |= (byte & 0x7F) << (7 * place)

@@ -17,6 +17,7 @@ from contracts.errors import SkerryError
 from edge_agent.inference.oip import grpc_codec, rest_codec
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.datatypes import DATATYPES, DTYPES, from_bytes, from_json, to_bytes, to_json
+from edge_agent.inference.oip.request import Signature, the_input
 from edge_agent.inference.oip.rest_codec import OutputTensor
 
 NUMBERS = sorted(DTYPES)
@@ -145,5 +146,21 @@ def test_grpc_renders_and_reads_the_same_tensor(tensor: tuple[str, Any]) -> None
     response = pb.ModelInferResponse.FromString(grpc_codec.render("m", "1", "7", [OutputTensor("t", datatype, array.shape, array)]))
     request = pb.ModelInferRequest(raw_input_contents=response.raw_output_contents)
     request.inputs.add(name="t", datatype=datatype, shape=array.shape)
-    read = grpc_codec.parse(pb.ModelInferRequest.FromString(request.SerializeToString()))
+    read = grpc_codec.parse(grpc_codec.read_inference(request.SerializeToString()))
     assert to_bytes(datatype, read.inputs[0].values) == to_bytes(datatype, array)
+
+
+@given(st.binary(max_size=60))
+def test_any_grpc_message_is_read_or_refused(data: bytes) -> None:
+    with pytest.raises(SkerryError) as refused:
+        the_input(grpc_codec.parse(grpc_codec.read_inference(data)), Signature("t", "FP32", (1, 64)))
+    assert refused.value.code in ("OIP_REQUEST", "OIP_TENSOR", "OIP_PARAMETER")
+
+
+@given(st.lists(st.binary(max_size=8), max_size=3), st.text(max_size=5), st.permutations(range(3)))
+def test_a_grpc_message_is_read_as_protobuf_reads_it_in_any_order(raw: list[bytes], name: str, order: list[int]) -> None:
+    parts = [pb.ModelInferRequest(raw_input_contents=raw), pb.ModelInferRequest(model_name=name), pb.ModelInferRequest(id="7")]
+    data = b"".join(parts[place].SerializeToString() for place in order)
+    found, wanted = grpc_codec.read_inference(data), pb.ModelInferRequest.FromString(data)
+    assert [bytes(view) for view in found.raw] == list(wanted.raw_input_contents)
+    assert (found.head.model_name, found.head.request.id) == (wanted.model_name, wanted.id)

@@ -201,52 +201,73 @@ def grpc_request(**contents: Any) -> pb.ModelInferRequest:
     return request
 
 
+def parse_grpc(request: pb.ModelInferRequest, most_elements: int = 1 << 20) -> InferRequest:
+    return grpc_codec.parse(grpc_codec.read_inference(request.SerializeToString()), most_elements)
+
+
 def test_typed_contents_are_read() -> None:
-    assert grpc_codec.parse(grpc_request(fp32_contents=[1, 2.5])).inputs[0].values.tolist() == [[1, 2.5]]
+    assert parse_grpc(grpc_request(fp32_contents=[1, 2.5])).inputs[0].values.tolist() == [[1, 2.5]]
     request = grpc_request()
     request.inputs[0].datatype = "BYTES"
     request.inputs[0].contents.bytes_contents.extend([b"a", b""])
-    assert grpc_codec.parse(request).inputs[0].values.tolist() == [[b"a", b""]]
+    assert parse_grpc(request).inputs[0].values.tolist() == [[b"a", b""]]
 
 
 def test_grpc_requests_that_are_none_are_refused() -> None:
-    assert refused(grpc_codec.parse, grpc_request(fp32_contents=[1])) == "OIP_TENSOR"
-    assert refused(grpc_codec.parse, grpc_request(int_contents=[1, 2])) == "OIP_TENSOR"
+    assert refused(parse_grpc, grpc_request(fp32_contents=[1])) == "OIP_TENSOR"
+    assert refused(parse_grpc, grpc_request(int_contents=[1, 2])) == "OIP_TENSOR"
     half = grpc_request()
     half.inputs[0].datatype = "FP16"
-    assert refused(grpc_codec.parse, half) == "OIP_TENSOR"
+    assert refused(parse_grpc, half) == "OIP_TENSOR"
     many = grpc_request()
     many.raw_input_contents.extend([b"8 bytes.", b"more"])
-    assert refused(grpc_codec.parse, many) == "OIP_REQUEST"
+    assert refused(parse_grpc, many) == "OIP_REQUEST"
     del many.raw_input_contents[1]
     many.inputs.add(name="y", datatype="INT8", shape=[1])
-    assert refused(grpc_codec.parse, many) == "OIP_REQUEST"
+    assert refused(parse_grpc, many) == "OIP_REQUEST"
     empty = grpc_request(fp32_contents=[1, 2])
     empty.parameters["timeout"].SetInParent()
-    assert refused(grpc_codec.parse, empty) == "OIP_PARAMETER"
+    assert refused(parse_grpc, empty) == "OIP_PARAMETER"
 
 
 def test_a_tensor_larger_than_the_models_is_not_looked_at() -> None:
     request = grpc_request(fp32_contents=[1, 2])
-    assert grpc_codec.parse(request, most_elements=2).inputs[0].values.tolist() == [[1, 2]]
-    assert refused(grpc_codec.parse, request, 1) == "OIP_TENSOR"
+    assert parse_grpc(request, most_elements=2).inputs[0].values.tolist() == [[1, 2]]
+    assert refused(parse_grpc, request, 1) == "OIP_TENSOR"
     request.inputs[0].shape[:] = [1] * 33
-    assert refused(grpc_codec.parse, request) == "OIP_TENSOR"
+    assert refused(parse_grpc, request) == "OIP_TENSOR"
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x05tiny"])
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
-    assert refused(grpc_codec.read, pb.ModelInferRequest, data) == "OIP_REQUEST"
+    assert refused(grpc_codec.read, pb.ModelReadyRequest, data) == "OIP_REQUEST"
+    assert refused(grpc_codec.read_inference, data) == "OIP_REQUEST"
 
 
 def test_a_message_of_a_great_many_fields_is_not_read() -> None:
     """Two bytes each; protobuf makes a hundred of them."""
     large = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[bytes(100_000)])
     assert grpc_codec.read(pb.ModelInferRequest, large.SerializeToString()) == large
+    assert grpc_codec.read_inference(large.SerializeToString()).head.model_name == "tiny"
     for field in (b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00"):
         assert refused(grpc_codec.read, pb.ModelInferRequest, field * 40_000) == "OIP_REQUEST"
+        assert refused(grpc_codec.read_inference, field * 1025) == "OIP_REQUEST"
+
+
+def test_raw_tensors_are_found_wherever_they_lie_and_the_same_head_is_read_once() -> None:
+    request = pb.ModelInferRequest(model_name="tiny", id="7")
+    request.inputs.add(name="x", datatype="UINT8", shape=[2])
+    head, raw = request.SerializeToString(), pb.ModelInferRequest(raw_input_contents=[b"ab"]).SerializeToString()
+    before, after = (grpc_codec.read_inference(data) for data in (raw + head, head + raw))
+    assert before.head is after.head
+    for found in (before, after):
+        assert grpc_codec.parse(found).inputs[0].values.tolist() == [97, 98]
+        assert grpc_codec.parse(found).id == "7"
+
+
+def test_more_inputs_than_are_thought_of_are_refused() -> None:
     few = pb.ModelInferRequest.FromString(b"\x2a\x00" * 65)
-    assert refused(grpc_codec.parse, few) == "OIP_REQUEST"
+    assert refused(parse_grpc, few) == "OIP_REQUEST"
 
 
 def test_every_code_of_this_front_has_its_status() -> None:

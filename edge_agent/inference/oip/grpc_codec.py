@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -27,6 +28,7 @@ from edge_agent.inference.oip.request import (
     OUTPUT_PARAMETERS,
     InferRequest,
     InputTensor,
+    Part,
     WantedOutput,
     check_few,
     count_of,
@@ -34,7 +36,7 @@ from edge_agent.inference.oip.request import (
     part_of,
     scheduling,
 )  # fmt: skip
-from edge_agent.inference.oip.rest_codec import OutputTensor
+from edge_agent.inference.oip.rest_codec import REMEMBERED_BYTES, REMEMBERED_HEADS, OutputTensor
 from processing.wire_form import fields
 
 M = TypeVar("M", bound=Message)
@@ -48,6 +50,7 @@ _CONTENTS: Mapping[str, str] = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 _LENGTH_DELIMITED = 2
+_RAW_INPUT = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _RAW_OUTPUT = bytes([pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 
@@ -65,16 +68,83 @@ def read(kind: type[M], data: bytes) -> M:
     return message
 
 
-def parse(message: pb.ModelInferRequest, most_elements: int = MAX_ELEMENTS) -> InferRequest:
+# -- inference requests
+
+
+class Inference(NamedTuple):
+    """A ModelInferRequest; its raw tensors are views of the bytes that came."""
+
+    head: Head
+    raw: tuple[memoryview, ...]
+
+
+class Head:
+    """A ModelInferRequest without raw tensors. Reading more of it than the model's name waits until the model is known."""
+
+    def __init__(self, data: bytes) -> None:
+        """Raises RejectedError OIP_REQUEST."""
+        self._message = read(pb.ModelInferRequest, data)
+        self.model_name, self.model_version = self._message.model_name, self._message.model_version
+
+    @cached_property
+    def request(self) -> InferRequest:
+        """Without inputs. Raises RejectedError OIP_REQUEST, OIP_PARAMETER."""
+        check_few(self._message.outputs, "outputs")
+        timeout_us, low_priority = scheduling(values_of(self._message.parameters))
+        return InferRequest(self._message.id, timeout_us, low_priority, (), tuple(_wanted(output) for output in self._message.outputs))
+
+    @cached_property
+    def specs(self) -> tuple[_Spec, ...]:
+        """Raises RejectedError OIP_REQUEST, OIP_TENSOR, OIP_PARAMETER."""
+        check_few(self._message.inputs, "inputs")
+        return tuple(_spec(tensor) for tensor in self._message.inputs)
+
+
+class _Spec(NamedTuple):
+    """An input as the head says it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    part: Part | None
+    contents: Any
+
+
+def read_inference(data: bytes) -> Inference:
+    """Raises RejectedError OIP_REQUEST.
+
+    Raw tensors are cut out of the bytes: the message's own methods would copy each twice.
+    """
+    view, raw, head, at = memoryview(data), list[memoryview](), list[memoryview](), 0
+    try:
+        for count, field in enumerate(fields(view, 0, len(view)), 1):
+            if count > MAX_FIELDS:
+                raise error("OIP_REQUEST", "", f"more than {MAX_FIELDS} fields")
+            if field.number == _RAW_INPUT:
+                raw.append(view[field.start : field.end])
+            else:
+                head.append(view[at : field.end])
+            at = field.end
+    except ValueError as broken:
+        raise error("OIP_REQUEST", "", "the message cannot be read") from broken
+    text = b"".join(head)
+    return Inference(_remembered_head(text) if raw and len(text) <= REMEMBERED_BYTES else Head(text), tuple(raw))
+
+
+@lru_cache(REMEMBERED_HEADS)
+def _remembered_head(data: bytes) -> Head:
+    """A client that sends raw tensors mostly sends the same head again."""
+    return Head(data)
+
+
+def parse(inference: Inference, most_elements: int = MAX_ELEMENTS) -> InferRequest:
     """`most_elements`: of a tensor that is not raw. Raises RejectedError OIP_REQUEST, OIP_TENSOR, OIP_PARAMETER."""
-    check_few(message.inputs, "inputs")
-    check_few(message.outputs, "outputs")
-    timeout_us, low_priority = scheduling(values_of(message.parameters))
-    raw = iter(message.raw_input_contents)
-    inputs = tuple(_input(tensor, raw, bool(message.raw_input_contents), most_elements) for tensor in message.inputs)
-    if next(raw, None) is not None:
+    head, raw = inference
+    left = iter(raw)
+    inputs = tuple(_input(spec, left, bool(raw), most_elements) for spec in head.specs)
+    if next(left, None) is not None:
         raise error("OIP_REQUEST", "raw_input_contents", "more of them than inputs")
-    return InferRequest(message.id, timeout_us, low_priority, inputs, tuple(_wanted(output) for output in message.outputs))
+    return head.request._replace(inputs=inputs)
 
 
 def values_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,22 +158,26 @@ def values_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _input(tensor: Any, raw: Iterable[bytes], all_raw: bool, most_elements: int) -> InputTensor:
+def _spec(tensor: Any) -> _Spec:
     name, datatype, shape = tensor.name, check_datatype(tensor.name, tensor.datatype), shape_of(tensor.name, tensor.shape)
-    parameters = values_of(tensor.parameters) if tensor.parameters else {}
+    parameters = values_of(tensor.parameters)
     known(parameters, INPUT_PARAMETERS, "input")
-    part = part_of(parameters)
+    return _Spec(name, datatype, shape, part_of(parameters), tensor.contents)
+
+
+def _input(spec: _Spec, raw: Iterator[memoryview], all_raw: bool, most_elements: int) -> InputTensor:
+    name, datatype, shape, part, contents = spec
     if part is not None:
         return InputTensor(name, datatype, shape, None, part)
     if all_raw:
         return InputTensor(name, datatype, shape, from_bytes(name, datatype, shape, _next(raw, name)))
     if math.prod(shape) > most_elements:
         raise error("OIP_TENSOR", name, f"shape {list(shape)} has more than the model's {most_elements} elements")
-    return InputTensor(name, datatype, shape, _contents(name, datatype, shape, tensor.contents))
+    return InputTensor(name, datatype, shape, _contents(name, datatype, shape, contents))
 
 
-def _next(raw: Iterable[bytes], name: str) -> bytes:
-    data = next(iter(raw), None)
+def _next(raw: Iterator[memoryview], name: str) -> memoryview:
+    data = next(raw, None)
     if data is None:
         raise error("OIP_REQUEST", name, "raw_input_contents has fewer entries than there are inputs")
     return data
@@ -135,18 +209,26 @@ def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTe
     Raw outputs are put behind the rest, straight from the array: messages one after the other are read as one (protobuf.dev, Encoding,
     "Last One Wins"), and the message's own methods would copy each tensor three times.
     """
-    response = pb.ModelInferResponse(model_name=model, model_version=version, id=request_id)
     raw: list[Any] = []
     for output in outputs:
-        tensor = response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
         if output.part is None:
             data = to_buffer(output.datatype, output.values)
             raw += (_RAW_OUTPUT, _varint(len(data)), data)
-        else:
+    identity = pb.ModelInferResponse(id=request_id).SerializeToString() if request_id else b""
+    return b"".join((_described(model, version, tuple(output._replace(values=None) for output in outputs)), identity, *raw))
+
+
+@lru_cache(REMEMBERED_HEADS)
+def _described(model: str, version: str, outputs: tuple[OutputTensor, ...]) -> bytes:
+    """A response without its id and values: a client mostly asks for the same again."""
+    response = pb.ModelInferResponse(model_name=model, model_version=version)
+    for output in outputs:
+        tensor = response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
+        if output.part is not None:
             tensor.parameters["shared_memory_region"].string_param = output.part.region
             tensor.parameters["shared_memory_offset"].int64_param = output.part.offset
             tensor.parameters["shared_memory_byte_size"].int64_param = output.part.byte_size
-    return b"".join((response.SerializeToString(), *raw))
+    return response.SerializeToString()
 
 
 def _varint(value: int) -> bytes:

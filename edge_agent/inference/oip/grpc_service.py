@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -50,7 +51,7 @@ class Service:
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, local: bool) -> pb.ModelStatisticsResponse:
         return _filled({"model_stats": await self._front.statistics(request.name, request.version)}, pb.ModelStatisticsResponse())
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, local: bool) -> bytes:
+    async def ModelInfer(self, request: grpc_codec.Inference, local: bool) -> bytes:
         """A ModelInferResponse, serialised."""
 
         def read(model: Model) -> InferRequest:
@@ -59,7 +60,7 @@ class Service:
         def write(model: Model, request_id: str, outputs: Any) -> bytes:
             return grpc_codec.render(model.name, model.version, request_id, outputs)
 
-        return await self._front.infer(request.model_name, request.model_version, read, write, local)
+        return await self._front.infer(request.head.model_name, request.head.model_version, read, write, local)
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, local: bool) -> pb.RepositoryIndexResponse:
         return _filled({"models": await self._front.index(request.ready)}, pb.RepositoryIndexResponse())
@@ -104,10 +105,11 @@ def handler(front: Front) -> grpc.GenericRpcHandler:
 
 def _unary(method: Any, call: Callable[[Any, bool], Awaitable[Any]]) -> grpc.RpcMethodHandler:
     kind = getattr(pb, method.input_type.name)
+    read = grpc_codec.read_inference if kind is pb.ModelInferRequest else partial(grpc_codec.read, kind)
 
     async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return await call(grpc_codec.read(kind, data), context.peer().startswith(_LOCAL))
+            return await call(read(data), context.peer().startswith(_LOCAL))
         except SkerryError as failed:
             refused = failed
         except MemoryError:
