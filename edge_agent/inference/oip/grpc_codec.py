@@ -228,7 +228,7 @@ def _described(model: str, version: str, outputs: tuple[OutputTensor, ...]) -> b
             tensor.parameters["shared_memory_region"].string_param = output.part.region
             tensor.parameters["shared_memory_offset"].int64_param = output.part.offset
             tensor.parameters["shared_memory_byte_size"].int64_param = output.part.byte_size
-    return response.SerializeToString()
+    return bytes(response.SerializeToString())
 
 
 def _varint(value: int) -> bytes:
