@@ -1,4 +1,4 @@
-"""Why frames cannot be used: said once, with its reason, until one can be again."""
+"""Why frames cannot be used: said once for each reason until one can be again; a folder of broken files has a few reasons, not all."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ SAID = {  # code -> the line of the log when it begins, and when it is over
 }
 
 
+MOST_REASONS = 3
+
+
 class Trouble:
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._there: set[str] = set()
+        self._told: dict[str, set[str]] = {}  # code -> reasons
 
     def met(self, code: str, detail: str, frame_no: int) -> None:
-        if code not in self._there:
+        told = self._told.setdefault(code, set())
+        if detail not in told and len(told) < MOST_REASONS:
+            told.add(detail)
             self._log.alarm(SAID[code][0], code=code, detail=detail, frame_no=frame_no)
-        self._there.add(code)
 
     def over(self, code: str, frame_no: int) -> None:
-        if code in self._there:
+        if self._told.pop(code, None):
             self._log(SAID[code][1], frame_no=frame_no)
-        self._there.discard(code)

@@ -15,8 +15,10 @@ from edge_agent.pipeline.counters import Count, Counters, open_file
 from edge_agent.pipeline.framing import Unpacker, pack
 from edge_agent.pipeline.outgoing import Origin, Outgoing
 from edge_agent.pipeline.sources import FrameError, open_source
+from edge_agent.pipeline.trouble import Trouble
 from edge_agent.pipeline.windows import Window
 from processing import latency
+from program.log import Log
 
 ORIGIN, OTHER = Origin("live", "s", "a"), Origin("live", "s", "b")
 
@@ -181,6 +183,18 @@ def test_the_folder_goes_round_and_tells_broken_frames(tmp_path: Path) -> None:
     with pytest.raises(FrameError):
         source.take(1)
     assert source.take(6)[0, 0] == 9
+
+
+def test_each_reason_for_missing_frames_is_said_once_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "skerry.pipeline")
+    trouble = Trouble(Log("pipeline"))
+    for reason in ("no frame yet", "no frame yet", "no such host", "no such host", "a", "b", "c"):
+        trouble.met("FRAME_SOURCE", reason, 7)
+    trouble.over("FRAME_SOURCE", 8)
+    trouble.over("FRAME_SOURCE", 9)
+    trouble.met("FRAME_SOURCE", "no such host", 10)
+    told = [record.__dict__["skerry_fields"].get("detail", record.getMessage()) for record in caplog.records]
+    assert told == ["no frame yet", "no such host", "a", "frames_come_again", "no such host"]
 
 
 @pytest.mark.parametrize(

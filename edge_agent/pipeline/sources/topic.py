@@ -37,13 +37,14 @@ def _pictures(url: Any, silence_s: float) -> Iterator[Array | FrameError]:
         arrived.append(event)
         came.set()
 
-    link = mqtt.dial(_settings(url), 1, sink)
+    link, connected = mqtt.dial(_settings(url), 1, sink), False
     try:
         while came.wait(silence_s):
             came.clear()
             while arrived:
+                connected = connected or isinstance(arrived[0], mqtt.Connected)
                 yield from _picture(arrived.popleft())
-        raise FrameError(f"no picture for {silence_s:g} s")
+        raise FrameError(f"no picture for {silence_s:g} s" if connected else f"the broker does not answer for {silence_s:g} s")
     finally:
         link.drop()
         link.close()

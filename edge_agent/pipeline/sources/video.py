@@ -67,6 +67,8 @@ def _said_without_url(pictures: Iterator[Array]) -> Iterator[Array]:
     """PyAV's errors quote the URL, password and all."""
     try:
         yield from pictures
+    except av.ExitError:  # FFmpeg's own word is "Immediate exit requested"
+        raise FrameError("no answer in time") from None
     except (av.FFmpegError, OSError, ValueError) as broken:
         raise FrameError(getattr(broken, "strerror", None) or type(broken).__name__) from None
 
