@@ -62,6 +62,7 @@ async def serve(config: ControlConfig, stop: asyncio.Event) -> None:
             write_durably(config.run_dir / PORTS_FILE, json.dumps(ports).encode())
             log("control_serves", **ports)
             await _loops(plane, stop)
+            plane.feed.close()  # the listeners would give each long poll their grace
     finally:
         await asyncio.to_thread(Attempts(log, "heartbeats"), plane.last_seen.flush)
         plane.models.close()

@@ -19,7 +19,13 @@ class EventFeed:
         self._units = units
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._closed = False
         units.on_commit(self.committed)
+
+    def close(self) -> None:
+        """Nobody waits for events any more: who does has his answer now."""
+        self._closed = True
+        self._wake()
 
     def committed(self) -> None:
         if not self._loop.is_closed():
@@ -44,7 +50,7 @@ class EventFeed:
             changed = self._changed  # taken before the read, so that no commit between the two is missed
             found = await asyncio.to_thread(self._read, after, limit)
             left = deadline - self._loop.time()
-            if found or left <= 0:
+            if found or left <= 0 or self._closed:
                 return found
             try:
                 await asyncio.wait_for(changed.wait(), left)
