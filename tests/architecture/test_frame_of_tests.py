@@ -88,7 +88,7 @@ def test_a_patch_without_its_tests_is_refused(tmp_path: Path) -> None:
         Bug.read(tmp_path / "bug.patch")
 
 
-@pytest.mark.parametrize("script", ["dev", "tests/run.sh", "tests/lint.sh", "locks/compile.sh", ".ci/run"])
+@pytest.mark.parametrize("script", ["dev", "tests/run.sh", "tests/lint.sh", "locks/compile.sh", "locks/install.sh", ".ci/run"])
 def test_a_shell_script_can_be_read_and_started(script: str) -> None:
     path = REPO / script
     assert path.stat().st_mode & 0o111, f"{script} is not executable"
