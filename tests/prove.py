@@ -9,6 +9,7 @@ Exit code: 0 every bug was seen, 1 a bug survived or a patch no longer applies.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,18 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock
 
 REPO = Path(__file__).resolve().parent.parent
 PLANTED = REPO / "tests" / "planted"
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".cache", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 TESTS_PASSED, TESTS_FAILED = 0, 1  # pytest's exit codes; all others mean that the tests did not run
+AT_A_TIME = 10  # bugs, whose tests are first seen to pass without them
 HEADER = re.compile(r"# must fail: (\S.*)")
 
 
@@ -61,22 +62,6 @@ def planted(names: list[str]) -> list[Bug]:
     return [bug for bug in bugs if not names or bug.name in names]
 
 
-@contextmanager
-def copied_tree() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="skerry-prove-") as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(REPO, tree, ignore=NOT_COPIED, symlinks=True)
-        Path(folder).chmod(0o755)  # tests that start programs under other users read the tree
-        yield tree
-
-
-def apply(bug: Bug, tree: Path, *options: str) -> bool:
-    # A repository around the temporary folder would make git apply look elsewhere.
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
-    command = ["git", "apply", "--whitespace=nowarn", *options, str(bug.patch)]
-    return subprocess.run(command, cwd=tree, env=environment, check=False, capture_output=True).returncode == 0
-
-
 @dataclass(frozen=True)
 class Outcome:
     code: int  # pytest's exit code
@@ -84,24 +69,54 @@ class Outcome:
     tail: str
 
 
-def run_tests(tree: Path, nodes: Iterable[str]) -> Outcome:
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rf", *dict.fromkeys(nodes)]
-    done = subprocess.run(command, cwd=tree, env=environment, check=False, capture_output=True, text=True)
-    failed = re.findall(r"^FAILED (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    return Outcome(done.returncode, frozenset(failed), "\n".join(done.stdout.splitlines()[-15:]))
+@dataclass(frozen=True)
+class Tree:
+    """A copy of the tree, and a warm pytest in it."""
+
+    folder: Path
+    pytest: subprocess.Popen[str]
+
+    def apply(self, bug: Bug, *options: str) -> bool:
+        # A repository around the temporary folder would make git apply look elsewhere.
+        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(self.folder.parent)}
+        command = ["git", "apply", "--whitespace=nowarn", *options, str(bug.patch)]
+        return subprocess.run(command, cwd=self.folder, env=environment, check=False, capture_output=True).returncode == 0
+
+    def run_tests(self, nodes: Iterable[str]) -> Outcome:
+        assert self.pytest.stdin is not None
+        assert self.pytest.stdout is not None
+        with tempfile.NamedTemporaryFile("r") as output:
+            request = [output.name, ["-p", "no:cacheprovider", "--tb=short", "-rf", *dict.fromkeys(nodes)]]
+            print(json.dumps(request), file=self.pytest.stdin, flush=True)
+            code, said = int(self.pytest.stdout.readline()), output.read()
+        failed = re.findall(r"^FAILED (.+?)(?: - .*)?$", said, re.MULTILINE)
+        return Outcome(code, frozenset(failed), "\n".join(said.splitlines()[-15:]))
 
 
-def judge(bug: Bug, tree: Path, *, passes_without: bool = False) -> tuple[bool, str]:
+@contextmanager
+def copied_tree() -> Iterator[Tree]:
+    with tempfile.TemporaryDirectory(prefix="skerry-prove-") as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(REPO, tree, ignore=NOT_COPIED, symlinks=True)
+        Path(folder).chmod(0o755)  # tests that start programs under other users read the tree
+        # By hash, because a bug may be planted within the second in which its file was compiled.
+        subprocess.run([sys.executable, "-m", "compileall", "-qq", "--invalidation-mode", "checked-hash", tree], check=True)
+        environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, str(tree / "tests/warm_pytest.py")]
+        with subprocess.Popen(command, cwd=tree, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pytest:
+            yield Tree(tree, pytest)
+
+
+def judge(bug: Bug, tree: Tree, *, passes_without: bool = False) -> tuple[bool, str]:
     """(whether all its tests saw the bug, what happened). `passes_without`: the tests are known to pass in the untouched copy."""
-    if not passes_without and (sound := run_tests(tree, bug.must_fail)).code != TESTS_PASSED:
+    if not passes_without and (sound := tree.run_tests(bug.must_fail)).code != TESTS_PASSED:
         return False, f"the tests do not pass without the bug (exit code {sound.code})\n{sound.tail}"
-    if not apply(bug, tree):
+    if not tree.apply(bug):
         return False, "the patch does not apply: the code has moved on"
     try:
-        outcome = run_tests(tree, bug.must_fail)
+        outcome = tree.run_tests(bug.must_fail)
     finally:
-        apply(bug, tree, "--reverse")
+        tree.apply(bug, "--reverse")
     if outcome.code not in (TESTS_PASSED, TESTS_FAILED):
         return False, f"the tests did not run (exit code {outcome.code})\n{outcome.tail}"
     blind = [node for node in bug.must_fail if not any(_within(failed, node) for failed in outcome.failed)]
@@ -113,43 +128,52 @@ def _within(failed: str, node: str) -> bool:
     return failed == node or failed.startswith((node + "[", node + "::"))
 
 
-def prove(bugs: list[Bug], at_once: int) -> Iterator[Verdict]:
-    """In the order of `bugs`; each of `at_once` threads has a copy of the tree."""
+def prove(bugs: list[Bug], at_once: int, tell: Callable[[Verdict], None]) -> None:
+    """Each of `at_once` threads has a copy of the tree; `tell` is called in them."""
     with ExitStack() as copies, ThreadPoolExecutor(at_once) as pool:
-        trees = SimpleQueue[Path]()
-        for _ in range(at_once):
-            trees.put(copies.enter_context(copied_tree()))
-        tree = trees.get()
-        sound = run_tests(tree, [node for bug in bugs for node in bug.must_fail]).code == TESTS_PASSED
-        trees.put(tree)
-        yield from pool.map(lambda bug: _proven(bug, trees, sound), bugs)
-
-
-_starting_programs = Lock()  # integration tests start programs on ports of their own: one at a time
-
-
-def _proven(bug: Bug, trees: SimpleQueue[Path], sound: bool) -> Verdict:
-    with _starting_programs if any("integration" in node for node in bug.must_fail) else nullcontext():
-        tree, began = trees.get(), time.monotonic()
-        try:
-            seen, reason = judge(bug, tree, passes_without=sound)
-        finally:
+        trees = SimpleQueue[Tree]()
+        for tree in pool.map(lambda _: copies.enter_context(copied_tree()), range(at_once)):
             trees.put(tree)
-    return Verdict(bug, seen, reason, time.monotonic() - began)
+        list(pool.map(lambda job: _prove_in_turn(job, trees, tell), _jobs(bugs)))  # raises what was raised there
+
+
+def _jobs(bugs: list[Bug]) -> list[list[Bug]]:
+    """Integration tests start programs and take long: one at a time, and from the beginning."""
+    starting = [bug for bug in bugs if any("integration" in node for node in bug.must_fail)]
+    others = [bug for bug in bugs if bug not in starting]
+    jobs = [starting, *(others[at : at + AT_A_TIME] for at in range(0, len(others), AT_A_TIME))]
+    return [job for job in jobs if job]
+
+
+def _prove_in_turn(bugs: list[Bug], trees: SimpleQueue[Tree], tell: Callable[[Verdict], None]) -> None:
+    tree = trees.get()
+    try:
+        sound = tree.run_tests(node for bug in bugs for node in bug.must_fail).code == TESTS_PASSED
+        for bug in bugs:
+            began = time.monotonic()
+            seen, reason = judge(bug, tree, passes_without=sound)
+            tell(Verdict(bug, seen, reason, time.monotonic() - began))
+    finally:
+        trees.put(tree)
+
+
+def _print(verdict: Verdict) -> None:
+    word = "seen" if verdict.seen else "SURVIVED"
+    told = f"{verdict.bug.name:<40} {word:<10} {verdict.seconds:>6.1f}  {' '.join(verdict.bug.must_fail)}"
+    print(told if verdict.seen else f"{told}\n    {verdict.reason}", flush=True)
 
 
 def main() -> int:
-    bugs = planted(sys.argv[1:])
-    survived = 0
+    bugs, seen = planted(sys.argv[1:]), list[str]()
+
+    def tell(verdict: Verdict) -> None:
+        _print(verdict)
+        seen.extend([verdict.bug.name] * verdict.seen)
+
     print(f"{'planted bug':<40} {'verdict':<10} {'s':>6}  tests", flush=True)
-    for verdict in prove(bugs, os.cpu_count() or 1):
-        survived += not verdict.seen
-        word = "seen" if verdict.seen else "SURVIVED"
-        print(f"{verdict.bug.name:<40} {word:<10} {verdict.seconds:>6.1f}  {' '.join(verdict.bug.must_fail)}", flush=True)
-        if not verdict.seen:
-            print(f"    {verdict.reason}", flush=True)
-    print(f"{len(bugs) - survived} of {len(bugs)} planted bugs were seen")
-    return int(survived > 0 or not bugs)
+    prove(bugs, os.cpu_count() or 1, tell)
+    print(f"{len(seen)} of {len(bugs)} planted bugs were seen")
+    return int(len(seen) < len(bugs) or not bugs)
 
 
 if __name__ == "__main__":
