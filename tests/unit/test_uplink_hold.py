@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from contracts.errors import SkerryError
 from sync import mqtt
 from sync.uplink.uplink import Uplink, UplinkSettings
-from tests.simulators.row_path import DIGEST, SCHEMA, open_outbox, rows
+from tests.simulators.row_path import ACK_KEY, DIGEST, SCHEMA, STRANGER_KEY, open_outbox, rows, signed_ack
 from tests.unit.test_uplink_flood import FloodingBroker, reached
 
 PRESENCE, FIRST_ROWS = 1, 2  # message ids, in the order in which a device publishes
 
 
 def test_rows_are_held_when_nobody_listens_to_rows_and_not_when_nobody_reads_who_is_there(tmp_path: Path) -> None:
-    outbox, broker = open_outbox(tmp_path / "outbox.db"), FloodingBroker()
-    uplink = Uplink(outbox, UplinkSettings("broker", 1, first_contact_s=0), tls=lambda: None, ack_keys=dict, dial=broker.dial)
+    outbox, broker, alarms = open_outbox(tmp_path / "outbox.db"), FloodingBroker(), list[SkerryError]()
+    settings, keys = UplinkSettings("broker", 1, first_contact_s=0), lambda: {ACK_KEY.key_id: ACK_KEY.public}
+    uplink = Uplink(outbox, settings, tls=lambda: None, ack_keys=keys, on_alarm=alarms.append, dial=broker.dial)
 
     def accept(first: int) -> None:
         outbox.accept("live", SCHEMA, DIGEST, rows(first, 5))
@@ -28,9 +30,11 @@ def test_rows_are_held_when_nobody_listens_to_rows_and_not_when_nobody_reads_who
         broker.sink(mqtt.Connected(20, None))
         await reached(lambda: broker.published == PRESENCE)
         broker.sink(mqtt.Published(PRESENCE, mqtt.NO_MATCHING_SUBSCRIBERS))
-        accept(0)
-        await reached(lambda: broker.published == FIRST_ROWS or bool(uplink.figures()["held"]))
+        broker.send(signed_ack({}, STRANGER_KEY))
+        await reached(lambda: bool(alarms))  # so what was said before it has been heard
         assert not uplink.figures()["held"]
+        accept(0)
+        await reached(lambda: broker.published == FIRST_ROWS)
         broker.sink(mqtt.Published(FIRST_ROWS, mqtt.NO_MATCHING_SUBSCRIBERS))
         await reached(lambda: uplink.figures()["held"])
         accept(5)
