@@ -20,6 +20,7 @@ MAX_HEAD_BYTES = 64 * 1024
 class Connection(HttpToolsProtocol):
     """Closed with a code when it is one too many or what comes is no request, without one when its time is over."""
 
+    limit_bytes: int  # of a body
     limit_s: float  # for a whole head, counted from when it may begin, and for an answer to be taken
     _late: asyncio.TimerHandle | None = None  # while a head is waited for
     _stuck: asyncio.TimerHandle | None = None  # while an answer waits for its reader
@@ -49,6 +50,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_wait_for_head()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Kept here until all of it came, or too much: the application can do nothing with a part, and would be woken for each piece."""
+        if not self.cycle.response_complete:
+            self.cycle.body += body
+            if len(self.cycle.body) > self.limit_bytes:
+                self.flow.pause_reading()
+                self.cycle.message_event.set()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -87,5 +96,5 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def with_limit(seconds: float) -> type[Connection]:
-    return type("Connection", (Connection,), {"limit_s": seconds})
+def with_limits(limit_bytes: int, limit_s: float) -> type[Connection]:
+    return type("Connection", (Connection,), {"limit_bytes": limit_bytes, "limit_s": limit_s})

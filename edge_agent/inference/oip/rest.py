@@ -97,10 +97,9 @@ async def _body(headers: Headers, receive: Receive, limit_bytes: int, limit_s: f
         raise error("OIP_ENCODING", headers[b"content-encoding"].decode("latin-1")[:40])
     _check_size(int(headers.get(b"content-length", b"0")), limit_bytes)
     pieces = _Pieces(limit_bytes)
-    if pieces.take(await receive()):
-        async with patience(limit_s):
-            while pieces.take(await receive()):
-                continue
+    async with patience(limit_s):
+        while pieces.take(await receive()):
+            continue
     return pieces.joined()
 
 

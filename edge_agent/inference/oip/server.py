@@ -19,7 +19,7 @@ import grpc
 import uvicorn
 
 from contracts.errors import error
-from edge_agent.inference.oip.connection import MAX_CONNECTIONS, Connection, with_limit
+from edge_agent.inference.oip.connection import MAX_CONNECTIONS, Connection, with_limits
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.grpc_service import handler
 from edge_agent.inference.oip.rest import RestApp
@@ -82,7 +82,7 @@ async def _rest(front: Front, settings: Settings) -> AsyncIterator[int]:
     bound = [(_unix(Path(settings.run_dir) / REST_SOCKET), True)]
     if settings.rest_port is not None:
         bound.append((_tcp("oip.rest_port", settings.rest_port), False))
-    protocol = with_limit(settings.limits.body_s)
+    protocol = with_limits(settings.limits.max_request_bytes, settings.limits.body_s)
     servers = [_Server(_configuration(RestApp(front, local), protocol)) for _, local in bound]
     tasks = [asyncio.ensure_future(server.serve([one])) for server, (one, _) in zip(servers, bound)]
     while not all(server.started for server in servers):
