@@ -44,6 +44,8 @@ _DONE = int(CellState.DONE)  # from here on a state is the client's
 _REQUESTED = int(CellState.REQUESTED)
 _RESERVED = 0  # in place of a ticket's number, which begins at 1
 _HUNG_UP_POLL_MS = 50
+_LONGEST_POLL_MS = 3_600_000  # poll takes an int
+_LONGEST_S = 1e9  # what a deadline can say
 
 Array = Any  # numpy.ndarray: 1.24 (Python 3.8) cannot say more
 
@@ -130,7 +132,8 @@ class Client:
 
     def infer(self, values: Array, timeout_s: float, priority: str = HIGH) -> Answer:
         """Submit and collect. Raises as both."""
-        return self.collect(self.submit(values, time.monotonic_ns() + int(timeout_s * 1e9), priority))
+        patience_ns = int(min(max(timeout_s, 0.0), _LONGEST_S) * 1e9)
+        return self.collect(self.submit(values, time.monotonic_ns() + patience_ns, priority))
 
     def submit(self, values: Array, deadline_ns: int, priority: str = HIGH) -> Ticket:
         """Write a request and wake the worker; `deadline_ns` is CLOCK_MONOTONIC: after it the worker does not begin.
@@ -145,7 +148,7 @@ class Client:
         try:
             cell.input[...] = values
             return self.commit(cell, deadline_ns, priority)
-        except SkerryError:
+        except BaseException:
             self.release(cell)
             raise
 
@@ -185,10 +188,9 @@ class Client:
         if self._held.get(cell.cell_no) != _RESERVED:
             raise ValueError(f"cell {cell.cell_no} is not reserved")
         self._check_queue(priority)
-        self._seq += 1
-        self._held[cell.cell_no] = self._seq
-        offset = self._geometry.header(cell.cell_no)
-        wire.write_request(self._memory, offset, _PRIORITIES[priority], self._seq, deadline_ns, time.monotonic_ns())
+        seq, offset = self._seq + 1, self._geometry.header(cell.cell_no)
+        wire.write_request(self._memory, offset, _PRIORITIES[priority], seq, deadline_ns, time.monotonic_ns())
+        self._held[cell.cell_no] = self._seq = seq
         wire.set_state(self._memory, cell.cell_no, CellState.REQUESTED)
         wire.signal(self._request_fd)
         return Ticket(cell.cell_no, self._seq, deadline_ns)
@@ -198,7 +200,7 @@ class Client:
         try:
             self._wait(ticket)
             return self._answer(ticket)
-        except SkerryError:
+        except BaseException:  # Ctrl-C, too: who is interrupted does not come back for the answer
             self.release(ticket)
             raise
 
@@ -299,7 +301,7 @@ class Client:
 
     def _sleep(self, milliseconds: float) -> None:
         """Until an answer came to any of our cells, or the agent hung up."""
-        for descriptor, _ in self._poll.poll(milliseconds):
+        for descriptor, _ in self._poll.poll(min(milliseconds, _LONGEST_POLL_MS)):
             if descriptor != self._response_fd:
                 self._poll.unregister(descriptor)
                 self._hung_up_ns = self._hung_up_ns or time.monotonic_ns()

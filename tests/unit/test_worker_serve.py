@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -101,6 +102,32 @@ def test_a_counter_that_a_client_filled_up_ends_neither_worker_nor_agent_nor_ano
     os.write(rig.arena.request_fd, struct.pack("=Q", 2**64 - 2))
     rig.arena.cancel(0)
     assert rig.arena.settle(0)
+
+
+def test_a_request_that_cannot_be_made_keeps_no_cell(rig: Rig) -> None:
+    client = rig.clients[0]
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            client.submit(values(1), later(), "urgent")
+        with pytest.raises(struct.error):
+            client.submit(values(1), 2**64)
+    assert [client.reserve().cell_no for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_wait_that_is_interrupted_keeps_no_cell(rig: Rig) -> None:
+    """However long it would have been."""
+    client = rig.clients[0]
+    ticket = client.submit(values(1), 2**64 - 1)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(KeyboardInterrupt):
+            client.collect(ticket)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    rig.server.step()
+    assert rig.session.seen == [], "nobody wants it any more"
+    assert [client.reserve().cell_no for _ in range(3)] == [0, 1, 2]
 
 
 def test_what_is_given_up_or_too_late_is_not_computed(rig: Rig) -> None:
