@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import error
+from edge_agent.inference.within import within
 from program.clock import Clock
 
 NAME = "agent.sock"
 FOLLOW_HZ = 5
 MAX_REQUEST_BYTES = 4096
+MAX_CONNECTIONS = 64  # each takes one of the agent's descriptors
+REQUEST_S = 5.0  # from connecting to the whole request
 Answers = dict[str, Callable[[], dict[str, Any]]]
 
 
 class ControlSocket:
     """`answers`: op -> function that gives the answer; they may block for a read of a database."""
 
-    def __init__(self, path: Path, answers: Answers, clock: Clock) -> None:
-        self._path, self._answers, self._clock = path, answers, clock
+    def __init__(self, path: Path, answers: Answers, clock: Clock, request_s: float = REQUEST_S) -> None:
+        self._path, self._answers, self._clock, self._request_s = path, answers, clock, request_s
         self._stop = asyncio.Event()
+        self._connections = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         self._stop = stop
@@ -41,17 +45,22 @@ class ControlSocket:
             self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
         try:
-            op = _op(await reader.readline())
-            if op == "follow":
-                await self._follow(writer)
-            else:
-                answer = self._answers.get(op)
-                await _write(writer, await asyncio.to_thread(answer) if answer else {"error": f"unknown op {op!r}"})
-        except (ConnectionError, ValueError):
-            pass  # the caller went away or sent a line that is too long
+            if self._connections <= MAX_CONNECTIONS:
+                await self._talk(_op(await within(reader.readline(), self._request_s)), writer)
+        except (ConnectionError, ValueError, TimeoutError):
+            pass  # the caller went away, says nothing or sent a line that is too long
         finally:
+            self._connections -= 1
             writer.close()
+
+    async def _talk(self, op: str, writer: asyncio.StreamWriter) -> None:
+        if op == "follow":
+            await self._follow(writer)
+        else:
+            answer = self._answers.get(op)
+            await _write(writer, await asyncio.to_thread(answer) if answer else {"error": f"unknown op {op!r}"})
 
     async def _follow(self, writer: asyncio.StreamWriter) -> None:
         last: dict[str, Any] = {}

@@ -25,6 +25,7 @@ NAME = "arena.sock"
 MAX_REQUEST_BYTES = 4096
 REQUEST_S = 5.0  # from connecting to the whole request: a connection that says nothing is closed
 MAX_CONNECTIONS = 512
+AGAIN_S = 0.5
 Request = dict[str, Any]
 
 
@@ -64,7 +65,12 @@ class AttachSocket:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(listener)
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as failed:  # no descriptor is left, perhaps for a moment only
+                self._log.alarm("arena_accepts_nobody", detail=str(failed))
+                await asyncio.sleep(AGAIN_S)
+                continue
             connection.setblocking(False)
             if len(self._talks) >= MAX_CONNECTIONS:
                 connection.close()

@@ -25,6 +25,7 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
 CATCH_ALL_ALLOWED: dict[str, str] = {}
 SLEEP_ALLOWED: dict[str, str] = {
     "edge_agent/inference/worker/backends/fake.py": "hanging and slowness are the faults that this backend has on demand",
+    "edge_agent/inference/attach.py": "a pause before accepting again: a descriptor that is free announces itself to nobody",
     "edge_agent/inference/host.py": "back-off before a dead worker is started again; ends early by cancellation",
     "edge_agent/inference/oip/agent_stream.py": "the period of the front's heartbeat; ends early by cancellation",
     "edge_agent/inference/oip/link.py": "the period of a check whether the front has gone silent; ends early by cancellation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -171,6 +172,22 @@ def test_a_connection_that_says_nothing_is_closed_and_holds_no_seat(tmp_path: Pa
             assert await reader.read() == b""
             writer.close()
             assert here.seats()["leased"] == 0
+
+    run(scenario())
+
+
+def test_the_socket_accepts_again_when_there_are_descriptors_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with site(tmp_path) as here:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+                try:
+                    caller.connect(here.path)
+                    await until(lambda: "arena_accepts_nobody" in caplog.messages)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert [model["name"] for model in await asyncio.to_thread(models, here.path)] == ["tiny"]
 
     run(scenario())
 

@@ -1,4 +1,4 @@
-"""The loops on a clock that only the test moves: poll, report, watchdog; and the control socket."""
+"""The loops on a clock that only the test moves: poll, report, watchdog."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from contracts.errors import SkerryError, TransientError, error
 from contracts.reports import Hello, ReportAnswer, ReportBatch
 from contracts.states import State
 from edge_agent.adapters.agent_db import AgentDb
-from edge_agent.adapters.control_socket import ControlSocket, ask
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.record import Record
 from edge_agent.loops import watchdog
@@ -29,7 +28,6 @@ from edge_agent.loops.poll import PollLoop
 from edge_agent.loops.report import ReportLoop
 from edge_agent.ports import Draft
 from processing.latency import bucket, empty
-from program.clock import SystemClock
 from tests.simulators.clock import SimulatedClock
 
 DEVICE = "dev-" + "a" * 26
@@ -351,35 +349,10 @@ def _drained(fed: socket.socket) -> int:
             return count
 
 
-def test_the_control_socket_answers_follows_and_refuses(tmp_path: Path) -> None:
-    state = {"n": 0}
-
-    def status() -> dict[str, Any]:
-        state["n"] = min(state["n"] + 1, 3)
-        return dict(state)
-
-    async def story() -> list[Any]:
-        stop = asyncio.Event()
-        task = asyncio.ensure_future(ControlSocket(tmp_path / "agent.sock", {"status": status}, SystemClock()).run(stop))
-        await settle()
-        one = await asyncio.to_thread(next, ask(tmp_path, "status"))
-        follow = ask(tmp_path, "follow")
-        followed = [await asyncio.to_thread(next, follow) for _ in range(2)]
-        del follow  # hangs up
-        odd = await asyncio.to_thread(next, ask(tmp_path, "rm"))
-        stop.set()
-        await task
-        return [one, followed, odd]
-
-    assert asyncio.run(story()) == [{"n": 1}, [{"n": 2}, {"n": 3}], {"error": "unknown op 'rm'"}]
-    with pytest.raises(SkerryError):
-        next(ask(tmp_path, "status"))
-
-
 # -- what the agent process may load
 
 
-BARRED = ("numpy", "onnxruntime", "fastapi", "mlflow", "sqlalchemy", "deltalake", "pyarrow", "pyspark", "PIL")
+BARRED = ("numpy", "nanoarrow", "onnxruntime", "fastapi", "mlflow", "sqlalchemy", "deltalake", "pyarrow", "pyspark", "PIL")
 
 
 def test_the_agent_core_loads_without_what_it_must_not_need() -> None:
