@@ -284,7 +284,7 @@ class UpdateLoop:
 
     async def _end_task(self) -> None:
         """Ask the running work to stop and wait for it: two works at once would stand on each other's feet."""
-        self._works.stopping.set()
+        self._works.stop()
         self._exchange.windows_came.set()
         if self._task is not None:
             await asyncio.wait([self._task])

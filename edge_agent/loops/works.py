@@ -49,6 +49,7 @@ class Works:
         self._admitted: AdmittedBundle | None = None
         self._routed: tuple[str, str] | None = None
         self.stopping = threading.Event()  # asks the running work to give up soon
+        self._loading: asyncio.Future[None] | None = None
         self._table: dict[Work, Callable[[Record], Awaitable[None]]] = {
             Work.ADMIT: self._admit,
             Work.DOWNLOAD: self._download,
@@ -76,6 +77,12 @@ class Works:
         finally:
             await warm
         await self._route(record.live, "")
+
+    def stop(self) -> None:
+        """The running work is no longer wanted: a thread of it hears that, a load ends, the rest is short."""
+        self.stopping.set()
+        if self._loading is not None:
+            self._loading.cancel()
 
     def barred(self, digests: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Those of `digests` that must not run here any more, each with its code: BUNDLE_EPOCH, or what is wrong with its slot."""
@@ -178,10 +185,23 @@ class Works:
             self._know_schema(schema)
         if digest not in self._workers.loaded():
             await self._workers.unload(digest)  # one whose circuit is open is not loaded, but still there
-            await self._workers.load(digest, self._slots.path(digest), manifest)
+            await self._load_unless_stopped(digest, manifest)
             if self._routed and digest in self._routed:
                 self._routed = None  # a new worker is a new arena
         return manifest
+
+    async def _load_unless_stopped(self, digest: str, manifest: Manifest) -> None:
+        """A large engine takes minutes, and nobody feeds the watchdog while the loop waits for a work's end."""
+        self._loading = asyncio.ensure_future(self._workers.load(digest, self._slots.path(digest), manifest))
+        try:
+            await self._loading
+        except asyncio.CancelledError:
+            if not self.stopping.is_set():
+                raise
+            await self._workers.unload(digest)
+            raise StoppedError from None
+        finally:
+            self._loading = None
 
     async def _route(self, live: str, shadow: str) -> None:
         if self._routed != (live, shadow):

@@ -146,6 +146,9 @@ class EndlessWorks:
     def __init__(self) -> None:
         self.stopping, self.begun = threading.Event(), list[str]()
 
+    def stop(self) -> None:
+        self.stopping.set()
+
     async def run(self, work: object, record: Record) -> None:
         self.begun.append(record.execution)
         while not self.stopping.is_set():

@@ -85,6 +85,21 @@ def test_while_an_update_loads_nothing_is_loaded_by_hand(site: Site) -> None:
     assert V3.digest not in site.workers.loads
 
 
+def test_a_load_that_is_no_longer_wanted_ends_and_holds_up_nothing(site: Site) -> None:
+    async def story() -> None:
+        site.workers.held = {V2.digest}
+        site.order()
+        await asyncio.wait_for(site.workers.begun.wait(), WAIT_S)
+        site.workers.held = set()
+        site.device.exchange.order = order_for(V2, 3)
+        site.device.exchange.update_wanted.set()
+        await asyncio.wait_for(site.until(lambda: site.on(V2.digest)), WAIT_S)
+
+    site.run(story)
+    assert site.workers.loads == [V1.digest, V2.digest]
+    assert site.device.update.record.fence == 3
+
+
 def test_an_update_ends_what_is_being_loaded_by_hand_and_goes_on(site: Site) -> None:
     async def story() -> None:
         await site.until(lambda: site.device.exchange.passes.get("update", 0) > 0)  # it has tidied, and waits
