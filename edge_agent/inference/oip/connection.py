@@ -24,7 +24,8 @@ class Connection(HttpToolsProtocol):
     limit_s: float  # for a whole head, counted from when it may begin, and for an answer to be taken
     _late: asyncio.TimerHandle | None = None  # while a head is waited for
     _stuck: asyncio.TimerHandle | None = None  # while an answer waits for its reader
-    _head_bytes = 0
+    _head_bytes = _body_bytes = 0
+    _pieces: list[bytes]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,6 +45,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._pieces, self._body_bytes = [], 0
         if self._late is None:  # it came while the one before was answered
             self._await_head()
 
@@ -54,10 +56,16 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Kept here until all of it came, or too much: the application can do nothing with a part, and would be woken for each piece."""
         if not self.cycle.response_complete:
-            self.cycle.body += body
-            if len(self.cycle.body) > self.limit_bytes:
+            self._pieces.append(body)
+            self._body_bytes += len(body)
+            if self._body_bytes > self.limit_bytes:
+                self._hand_over()
                 self.flow.pause_reading()
                 self.cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._hand_over()
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -88,6 +96,13 @@ class Connection(HttpToolsProtocol):
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
+
+    def _hand_over(self) -> None:
+        """As bytes: uvicorn would gather them in a bytearray, which it copies once more when it is asked for them."""
+        if self.cycle.body:  # too much has come already
+            self._pieces.insert(0, bytes(self.cycle.body))
+        self.cycle.body = b"".join(self._pieces)  # type: ignore[assignment]
+        self._pieces = []
 
     def _refuse(self, refused: SkerryError) -> None:
         answer = refusal(refused)
