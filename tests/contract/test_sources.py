@@ -28,8 +28,10 @@ from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.sources.newest import Newest
 from edge_agent.pipeline.sources.picture import decoded
 from program.config import load
+from tests.simulators import rtsp_camera
 from tests.simulators.mjpeg_camera import SIZE, MjpegCamera
 from tests.simulators.picture_publisher import PicturePublisher
+from tests.simulators.rtsp_camera import RtspCamera
 
 DEADLINE_S = 15.0
 LEVELS = (20, 120, 220)
@@ -64,7 +66,14 @@ def publisher(tmp_path: Path) -> Iterator[PicturePublisher]:
     publisher.close()
 
 
-@pytest.fixture(params=["folder", "video", "camera", "topic"])
+@pytest.fixture
+def rtsp() -> Iterator[RtspCamera]:
+    camera = RtspCamera()
+    yield camera
+    camera.close()
+
+
+@pytest.fixture(params=["folder", "video", "camera", "rtsp", "topic"])
 def values(request: pytest.FixtureRequest, tmp_path: Path, camera: MjpegCamera, publisher: PicturePublisher) -> Mapping[str, Any]:
     """What the agent hands to the pipeline for a source that works."""
     if request.param == "folder":
@@ -76,6 +85,8 @@ def values(request: pytest.FixtureRequest, tmp_path: Path, camera: MjpegCamera, 
     if request.param == "topic":
         publisher.start()
         return SourceConfig(kind="topic", url=publisher.url, silence_s=1).model_dump(mode="json")
+    if request.param == "rtsp":
+        return SourceConfig(kind="camera", url=request.getfixturevalue("rtsp").url, silence_s=5).model_dump(mode="json")
     return SourceConfig(kind="camera", url=camera.url, silence_s=0.5).model_dump(mode="json")
 
 
@@ -114,7 +125,7 @@ def why(source: Source, fits: Callable[[str], bool] = bool) -> str:
 def test_pictures_come_in_the_form_that_processing_takes(source: Source) -> None:
     for _ in range(5):
         frame = first(source)
-        assert (frame.dtype, frame.shape[:2], frame.shape[2:] in ((), (3,))) == (np.uint8, (SIZE[1], SIZE[0]), True)
+        assert (frame.dtype, frame.shape[1::-1] in (SIZE, rtsp_camera.SIZE), frame.shape[2:] in ((), (3,))) == (np.uint8, True, True)
 
 
 def test_asking_never_waits(source: Source) -> None:
@@ -202,6 +213,20 @@ def test_a_camera_that_hangs_up_or_falls_silent_is_connected_to_again(camera: Mj
     camera.silent.clear()
     first(source)
     assert camera.connections >= 3
+    source.close()
+
+
+def test_an_rtsp_camera_that_freezes_or_dies_is_connected_to_again(rtsp: RtspCamera) -> None:
+    source = open_source({"kind": "camera", "url": rtsp.url, "silence_s": 1.0})
+    first(source)
+    rtsp.freeze()
+    why(source, lambda said: said.endswith("no answer in time"))
+    rtsp.thaw()
+    first(source)
+    rtsp.die()
+    why(source, lambda said: said.endswith("Connection refused"))
+    rtsp.start()
+    assert first(source).shape[1::-1] == rtsp_camera.SIZE
     source.close()
 
 

@@ -125,7 +125,8 @@ def test_an_open_circuit_after_confirmation_reverts_by_itself(disk: Disk) -> Non
     device = Device(disk)
 
     def given_up(device: Device) -> bool:
-        if V2.digest in device.workers.loaded():
+        tidied = device.exchange.passes.get("update", 0) > 0  # a worker that dies before is loaded anew
+        if tidied and V2.digest in device.workers.loaded():
             device.workers.give_up(V2.digest)
         return on(device, V1.digest)
 

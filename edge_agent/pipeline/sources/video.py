@@ -1,7 +1,7 @@
 """Video files and cameras by PyAV: FFmpeg's readers of files, RTSP, HTTP and V4L2 behind one call. Imported only where one is configured:
 it takes 20 MB.
 
-Run on: files, and cameras that send MJPEG over HTTP. Not run on any machine so far: RTSP, V4L2 (`/dev/video*`).
+Run on: files, cameras that send MJPEG over HTTP or H.264 over RTSP. Not run on any machine so far: V4L2 (`/dev/video*`).
 """
 
 from __future__ import annotations
