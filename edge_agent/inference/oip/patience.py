@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
 from typing import Any, TypeVar
 
 from contracts.errors import error
@@ -18,19 +18,20 @@ class Gone(Exception):  # noqa: N818  a condition, not a fault
     """The caller hung up."""
 
 
-@asynccontextmanager
-async def patience(seconds: float) -> AsyncIterator[None]:
-    """Raises TransientError OIP_SLOW_BODY when the block takes longer."""
-    interruption = _Interruption()
-    timer = asyncio.get_running_loop().call_later(seconds, interruption)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if interruption.ours:
-            raise error("OIP_SLOW_BODY", "", f"{seconds:g} s") from None
-        raise
-    finally:
-        timer.cancel()
+class Patience:
+    """`with Patience(30): ...` raises TransientError OIP_SLOW_BODY when the block takes longer; what it awaits is cancelled."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._interruption = _Interruption()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._interruption)
+
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None) -> None:
+        self._timer.cancel()
+        if isinstance(raised, asyncio.CancelledError) and self._interruption.ours:
+            raise error("OIP_SLOW_BODY", "", f"{self._seconds:g} s") from None
 
 
 async def while_connected(receive: Receive, answer: Awaitable[T]) -> T:

@@ -8,7 +8,7 @@ from typing import Any
 from contracts.errors import SkerryError, error
 from edge_agent.inference.oip.front import Front
 from edge_agent.inference.oip.models import Model
-from edge_agent.inference.oip.patience import Gone, patience, while_connected
+from edge_agent.inference.oip.patience import Gone, Patience, while_connected
 from edge_agent.inference.oip.request import InferRequest
 from edge_agent.inference.oip.rest_codec import Body, json_object, parse, parse_raw, render
 from edge_agent.inference.oip.rest_endpoints import OCTETS, Call, Reply, inference, parts_of, reply, route
@@ -97,7 +97,7 @@ async def _body(headers: Headers, receive: Receive, limit_bytes: int, limit_s: f
         raise error("OIP_ENCODING", headers[b"content-encoding"].decode("latin-1")[:40])
     _check_size(int(headers.get(b"content-length", b"0")), limit_bytes)
     pieces = _Pieces(limit_bytes)
-    async with patience(limit_s):
+    with Patience(limit_s):
         while pieces.take(await receive()):
             continue
     return pieces.joined()
