@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import json
 import platform
 import socket
@@ -22,9 +20,9 @@ from program import failure, log
 from program.config import load
 from program.disk import writing
 from program.files import write_durably
+from program.memory import limit_arenas
 from program.run import EXIT_FAILED, EXIT_OK, add_arguments, overrides, run
 
-_M_ARENA_MAX = -8  # malloc.h
 ROW_COUNTS = ("accepted_rows", "acked_rows", "shed_rows")
 
 EXAMPLES = """examples:
@@ -94,9 +92,7 @@ def _stay_small() -> None:
     # loaded where they are installed: dnspython by paho, for SRV look-ups, 3 MB; brotli by urllib3, for bodies that no agent asks for
     for unused in ("dns", "brotli"):
         sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
-    # glibc gives each thread a heap of its own; ours hold little and wait for disk and network
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    limit_arenas(1)  # our threads hold little and wait for disk and network
 
 
 # -- enrol
