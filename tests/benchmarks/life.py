@@ -20,6 +20,7 @@ from edge_agent.inference.client import Client
 from edge_agent.inference.host import WorkerHost
 from firmware_profiles.detect import detect
 from tests.benchmarks.inference_floor import RESNET, Slot, slot_of
+from tests.integration.proc_stat import cpu_s
 from tests.simulators.agent_process import AgentProcess, assign, real_bundle
 from tests.simulators.director import Cloud
 
@@ -104,13 +105,7 @@ def _idle(folder: Path, python: str) -> tuple[float, float]:
 
 def _cpu_s(agent: AgentProcess) -> float:
     assert agent.process
-    return sum(_cpu_of(process.pid) for process in tree(agent.process.pid))
-
-
-def _cpu_of(pid: int) -> float:
-    """User and system time so far, by the kernel's clock of 10 ms."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return sum(cpu_s(process.pid) for process in tree(agent.process.pid))
 
 
 def _line(name: str, value: float, unit: str, limit: float) -> Figure:

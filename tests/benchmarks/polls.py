@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any, cast
 import uvloop
 
 from tests.integration.control_process import REPO, ControlProcess, ScriptedDevice
+from tests.integration.proc_stat import cpu_s
 
 CONNECTIONS, WARM_S, MEASURE_S, ROUNDS = 4, 0.5, 2.0, 3
 GOAL_POLLS_S = 2000  # on two cores
@@ -94,10 +94,10 @@ async def _round(pid: int, port: int, tls: ssl.SSLContext, etag: str) -> Round:
         for _ in range(CONNECTIONS)
     ]
     await asyncio.sleep(WARM_S)
-    before, started, used_s = [len(poller.latencies_ns) for _, poller in open_], loop.time(), _cpu_s(pid)
+    before, started, used_s = [len(poller.latencies_ns) for _, poller in open_], loop.time(), cpu_s(pid)
     await asyncio.sleep(MEASURE_S)
     taken = [poller.latencies_ns[count:] for (_, poller), count in zip(open_, before, strict=True)]
-    elapsed_s, used_s = loop.time() - started, _cpu_s(pid) - used_s
+    elapsed_s, used_s = loop.time() - started, cpu_s(pid) - used_s
     done.set()
     for transport, poller in open_:
         transport.close()
@@ -105,12 +105,6 @@ async def _round(pid: int, port: int, tls: ssl.SSLContext, etag: str) -> Round:
     await asyncio.sleep(0)
     latencies_ns = sorted(one for some in taken for one in some)
     return Round(len(latencies_ns) / elapsed_s, 1e6 * used_s / len(latencies_ns), latencies_ns)
-
-
-def _cpu_s(pid: int) -> float:
-    """User and system time of a process so far, by the kernel's clock of 10 ms."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _floor(control: ControlProcess, tls: ssl.SSLContext) -> Round:

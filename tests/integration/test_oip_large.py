@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from tests.integration.oip_process import Site, site
+from tests.integration.proc_stat import faults
 from tests.simulators.bundles import write_slot
 
 SHAPE = (1, 3, 224, 224)
@@ -61,8 +61,3 @@ def test_a_large_tensor_comes_back_and_its_memory_is_kept(here: Site, way: str, 
     for _ in range(REQUESTS):
         ask()
     assert faults(here.pid()) - before < REQUESTS * PAGES / 4, "pages were given back and faulted in again"
-
-
-def faults(pid: int) -> int:
-    """Minor page faults of a process so far (proc_pid_stat(5), field 10)."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[7])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.integration.proc_stat import faults
 from tests.integration.test_pipeline_process import Site, run, site
 from tests.simulators.bundles import SIDE, fake_slot
 
@@ -42,8 +43,3 @@ def test_the_memory_of_a_frame_is_kept_for_the_next(tmp_path: Path) -> None:
 def fill(made: Site) -> None:
     for path in (made.folder / "frames").iterdir():
         Image.fromarray(np.random.default_rng(1).integers(0, 256, SHAPE, dtype=np.uint8)).save(path, compress_level=0)
-
-
-def faults(pid: int) -> int:
-    """Minor page faults of a process so far (proc_pid_stat(5), field 10)."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[7])
