@@ -20,6 +20,14 @@ def ram() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users' programs reach. Not below pytest's own: each pytest that starts beside this one closes that again."""
+    with tempfile.TemporaryDirectory(prefix="skerry-open-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def recorded_lives(ram: Path) -> Iterator[Lives]:
     """Lives of a device whose every system call on files is recorded."""

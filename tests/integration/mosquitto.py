@@ -25,7 +25,8 @@ _CONFIG = """
 per_listener_settings false
 persistence false
 {limits}\
-log_dest none
+log_dest stderr
+log_type error
 listener {port} 127.0.0.1
 cafile {folder}/ca.crt
 certfile {folder}/broker.crt
@@ -61,13 +62,15 @@ class Mosquitto:
         self._give_to_broker()
         program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
         assert program is not None, "mosquitto is not installed: ./dev setup"
-        self._process = subprocess.Popen([program, "-c", str(self._folder / "mosquitto.conf")])
+        log = self._folder / "mosquitto.log"
+        with log.open("wb") as stderr:
+            self._process = subprocess.Popen([program, "-c", str(self._folder / "mosquitto.conf")], stderr=stderr)
         for _ in range(int(DEADLINE_S / 0.02)):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.02)
-                raise AssertionError("mosquitto ended at start")
+                raise AssertionError(f"mosquitto ended at start: {log.read_text()}")
         raise AssertionError("mosquitto does not listen")
 
     def kill(self) -> None:

@@ -20,10 +20,8 @@ ATTACKER = "svc-control-1"  # a certificate that the broker lets in; what it may
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[SyncSite]:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    site = SyncSite(tmp_path)
+def site(open_folder: Path) -> Iterator[SyncSite]:
+    site = SyncSite(open_folder)
     site.broker.start()
     try:
         yield site

@@ -27,11 +27,8 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, disk: SmallDisk) -> Iterator[SyncSite]:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    tmp_path.chmod(0o755)
-    site = SyncSite(tmp_path / "site")
+def site(open_folder: Path, disk: SmallDisk) -> Iterator[SyncSite]:
+    site = SyncSite(open_folder)
     try:
         yield site
     finally:

@@ -21,10 +21,8 @@ TOPIC = topics.up(DEVICE, "live")
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[SyncSite]:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    site = SyncSite(tmp_path)
+def site(open_folder: Path) -> Iterator[SyncSite]:
+    site = SyncSite(open_folder)
     try:
         yield site
     finally:

@@ -24,10 +24,8 @@ DEADLINE_S = 20.0
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    broker = Mosquitto(tmp_path)
+def broker(open_folder: Path) -> Iterator[Mosquitto]:
+    broker = Mosquitto(open_folder)
     broker.certificates.issue(DEVICE)
     broker.start()
     yield broker

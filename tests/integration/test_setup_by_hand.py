@@ -17,13 +17,11 @@ SEES = "/usr/bin:/bin"  # no other interpreter, none of the test's own environme
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Path]:
+def tree(open_folder: Path) -> Iterator[Path]:
     """A fresh clone, as far as `./dev setup` looks at it, of somebody who is not root."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("needs root: a mount namespace hides what the machine has")
-    for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        folder.chmod(0o755)
-    tree = tmp_path / "tree"
+    tree = open_folder / "tree"
     tree.mkdir()
     shutil.copy(REPO / "dev", tree)
     shutil.copytree(REPO / "locks", tree / "locks")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,22 +30,13 @@ DEADLINE_S = 20
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A temporary folder that other users can reach (pytest's own is private)."""
-    path = Path(tempfile.mkdtemp(prefix="skerry-signer-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def line(folder: Path) -> ReleaseLine:
+def line(open_folder: Path) -> ReleaseLine:
     owners = (("signer", Owner(SIGNER_UID, SIGNER_UID)), ("control", Owner(CONTROL_UID, CONTROL_UID))) if AS_ROOT else ()
-    line = ReleaseLine.make(folder, owners, datetime.now(timezone.utc))
-    (folder / "run").mkdir()
+    line = ReleaseLine.make(open_folder, owners, datetime.now(timezone.utc))
+    (open_folder / "run").mkdir()
     if AS_ROOT:
-        for path, uid in ((folder / "run", SIGNER_UID), (folder / "signer-state", SIGNER_UID), (folder / "blobs", CONTROL_UID)):
-            os.chown(path, uid, uid)
+        for path, uid in (("run", SIGNER_UID), ("signer-state", SIGNER_UID), ("blobs", CONTROL_UID)):
+            os.chown(open_folder / path, uid, uid)
     return line
 
 
@@ -165,8 +154,8 @@ def site_of(folder: Path, made: datetime) -> ReleaseLine:
     return line
 
 
-def test_it_renews_at_start_what_ran_out_and_then_by_its_own_timer(folder: Path) -> None:
-    line = site_of(folder, made=datetime.now(timezone.utc) - timedelta(days=40))
+def test_it_renews_at_start_what_ran_out_and_then_by_its_own_timer(open_folder: Path) -> None:
+    line = site_of(open_folder, made=datetime.now(timezone.utc) - timedelta(days=40))
     with running(line, timestamp_life_s=2):
         current = Repository(line.site.image).current()
         assert all(current[role].expires > datetime.now(timezone.utc) for role in current if role != "timestamp")

@@ -12,10 +12,8 @@ from tests.integration.sync_site import Device, SyncSite, rows_of, until
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[SyncSite]:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    site = SyncSite(tmp_path)
+def site(open_folder: Path) -> Iterator[SyncSite]:
+    site = SyncSite(open_folder)
     try:
         yield site
     finally:

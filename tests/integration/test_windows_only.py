@@ -56,10 +56,8 @@ class OnRealBroker(Cloud):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[SyncSite]:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    site = SyncSite(tmp_path)
+def site(open_folder: Path) -> Iterator[SyncSite]:
+    site = SyncSite(open_folder)
     site.registry.learn(window_schemas(SPEC)[0])
     yield site
     site.close()
