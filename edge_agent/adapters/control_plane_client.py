@@ -10,7 +10,7 @@ from contracts.enrolment import EnrolmentAnswer
 from contracts.errors import error
 from contracts.reports import ReportAnswer, ReportBatch
 from edge_agent.adapters.http import Http, expect, problem_of
-from edge_agent.adapters.identity import Identity, NewKeys, keep
+from edge_agent.adapters.identity import Identity
 
 MAX_ANSWER_BYTES = 256 * 1024
 NEVER_TAKEN = ("REPORT_EXECUTION", "REPORT_KIND", "API_INVALID")
@@ -35,6 +35,8 @@ class ControlPlaneClient:
 
     def renew(self, identity: Identity) -> Identity:
         """New keys, same id; the pins stay those of enrolment. Raises TransientError, TrustError ENROL_SERVER_UNKNOWN."""
+        from edge_agent.adapters.new_keys import NewKeys, keep  # noqa: PLC0415  a megabyte, for once in half a certificate's life
+
         keys = NewKeys.make()
         url = f"{self._base}/renewals"
         body = json.dumps({"csr_pem": keys.csr_pem(), "batch_key": keys.batch_key().model_dump()}).encode()

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from contracts.enrolment import EnrolmentAnswer, EnrolmentPending, EnrolmentRequest, Token
 from contracts.errors import CODES, error
 from edge_agent.adapters.http import Answer, Http, problem_of, refusal
-from edge_agent.adapters.identity import Identity, NewKeys, keep, server_only_tls
+from edge_agent.adapters.identity import Identity, server_only_tls
+from edge_agent.adapters.new_keys import NewKeys, keep
 from edge_agent.config import NetworkConfig
 from program.disk import writing
 from program.files import write_durably

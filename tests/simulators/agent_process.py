@@ -22,6 +22,7 @@ from contracts.canonical import sha256_hex
 from contracts.enrolment import Token
 from contracts.errors import SkerryError
 from contracts.manifest import MODEL_SIGNATURE, PROVENANCE
+from deploy.local import units
 from edge_agent.adapters.control_socket import ask
 from signatures import model_signature, provenance
 from signatures.ed25519 import SigningKey
@@ -30,6 +31,7 @@ from tests.simulators.bundle_bytes import BundleBytes, make_bundle, member
 from tests.simulators.director import DEVICE, Cloud
 
 REPO = Path(__file__).parents[2]
+UNIT = REPO / "deploy/systemd/skerry-agent.service"
 
 
 def real_bundle(cloud: Cloud, number: int, seed: int = 3, **changes: Any) -> BundleBytes:
@@ -115,7 +117,8 @@ class AgentProcess:
     def start(self) -> float:
         """Returns when it said READY: seconds that took."""
         began = time.monotonic()
-        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify.sock"), "MALLOC_ARENA_MAX": "2", **self.environment}
+        unit = dict(units.parse("skerry-agent", UNIT.read_text()).environment)
+        environment = {**os.environ, **unit, "NOTIFY_SOCKET": str(self.folder / "notify.sock"), **self.environment}
         with (self.folder / "agent.log").open("ab") as log:
             line = [self._python, "-m", "edge_agent", "run", "--config", str(self.config)]
             self.process = subprocess.Popen(line, cwd=REPO, env=environment, stderr=log)

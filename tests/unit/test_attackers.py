@@ -22,7 +22,7 @@ from control_plane.store.base import Base, Database, make_engine
 from control_plane.store.releases import ReleaseRow
 from deploy.local.attackers import builder, director
 from deploy.local.attackers.director import LIES, Lie
-from edge_agent.adapters.identity import NewKeys, keep
+from edge_agent.adapters.new_keys import NewKeys, keep
 from edge_agent.core.orders import order_of
 from signatures.ed25519 import SigningKey
 from tests.simulators.bundle_bytes import make_bundle

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import load_pem_x509_csr
+from cryptography.x509 import load_pem_x509_certificates, load_pem_x509_csr
 
 from contracts.canonical import CONTEXT_BATCH_KEY
 from contracts.enrolment import Token
@@ -23,7 +23,8 @@ from edge_agent.adapters.blobs import BlobClient, StoppedError
 from edge_agent.adapters.control_plane_client import ControlPlaneClient
 from edge_agent.adapters.enrolment import enrol, presented_ca
 from edge_agent.adapters.http import Http
-from edge_agent.adapters.identity import Identity, NewKeys, keep
+from edge_agent.adapters.identity import IDENTITY, Identity
+from edge_agent.adapters.new_keys import NewKeys, keep
 from edge_agent.config import NetworkConfig
 from tests.simulators.bundle_bytes import member
 from tests.simulators.director import DEVICE, Cloud, make_site
@@ -113,6 +114,22 @@ def test_refusals_keep_their_code(cloud: Cloud, tmp_path: Path) -> None:
     with pytest.raises(LocalFaultError) as missing:
         Identity.load(tmp_path / "keys")
     assert missing.value.code == "ENROL_MISSING"
+
+
+def test_the_text_of_an_identity_is_what_its_certificate_says(cloud: Cloud, tmp_path: Path) -> None:
+    identity = try_enrol(cloud, tmp_path / "keys")
+    certificate = load_pem_x509_certificates((tmp_path / "keys" / IDENTITY).read_bytes())[0]
+    assert (identity.not_before, identity.not_after) == (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    assert identity.tls().get_ca_certs()  # key and certificate are found behind the text
+
+
+@pytest.mark.parametrize("damage", [b"", b"device: dev-x\n", b"device: " + DEVICE.encode() + b"\n", b"\xff\xfe: \n", b"nonsense\n"])
+def test_an_identity_that_does_not_say_whose_it_is_is_refused(cloud: Cloud, tmp_path: Path, damage: bytes) -> None:
+    path = try_enrol(cloud, tmp_path / "keys").folder / IDENTITY
+    path.write_bytes(damage + path.read_bytes().partition(b"not after")[2].partition(b"\n")[2])
+    with pytest.raises(LocalFaultError, match=r"identity\.pem") as damaged:
+        Identity.load(tmp_path / "keys")
+    assert damaged.value.code == "ENROL_MISSING"
 
 
 def test_a_certificate_for_another_key_or_name_is_not_kept(cloud: Cloud, tmp_path: Path) -> None:

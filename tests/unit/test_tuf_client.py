@@ -17,7 +17,8 @@ from control_plane.ceremony import roles
 from control_plane.ceremony.layout import Site
 from edge_agent.adapters.agent_db import AgentDb
 from edge_agent.adapters.http import Http
-from edge_agent.adapters.identity import Identity, NewKeys, keep
+from edge_agent.adapters.identity import Identity
+from edge_agent.adapters.new_keys import NewKeys, keep
 from edge_agent.adapters.tuf_client import TufClient
 from edge_agent.config import NetworkConfig
 from program.clock import SystemClock
