@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import select
 import socket
@@ -71,6 +72,20 @@ def test_what_is_no_request_has_a_code(here: Site, request_: bytes) -> None:
         answer = everything(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert code_in(answer) == "OIP_REQUEST"
+
+
+def test_an_answer_leaves_at_once_and_in_order(here: Site) -> None:
+    """Requests that come together, one that waits to be told to go on, and one whose answer has no body."""
+    sent = body()
+    post = b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(sent)
+    live, gone = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /v3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connected(here.rest) as connection:
+        connection.sendall(post + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(sent + live + b"HEAD /v2 HTTP/1.1\r\nHost: x\r\n\r\n" + post + b"\r\n" + sent + gone)
+        answers = everything(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"405", b"200", b"404"]
+    assert answers.count(b'"outputs"') == 2
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"])
