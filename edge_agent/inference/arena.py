@@ -7,6 +7,7 @@ import math
 import mmap
 import os
 import time
+from contextlib import ExitStack
 
 from contracts.manifest import TensorSpec
 from edge_agent.inference import wire
@@ -30,25 +31,33 @@ def cells_within(memory_bytes: int, cell_bytes: int, seats: int, wanted: int) ->
     return max(min(wanted, LEAST_CELLS_PER_SEAT), min(wanted, memory_bytes // (seats * cell_bytes)))
 
 
+def geometry_for(input_: TensorSpec, output: TensorSpec, seats: int, cells_per_seat: int) -> wire.Geometry:
+    """`cells_per_seat` or fewer."""
+    sizes = tensor_bytes(input_), tensor_bytes(output)
+    one = wire.Geometry.of(*sizes, seats=1, cells_per_seat=1)
+    return wire.Geometry.of(*sizes, seats, cells_within(MEMORY_BYTES, one.cell_bytes, seats, cells_per_seat))
+
+
 class Arena:
     """Owns one memfd, one request eventfd and one response eventfd per seat until `close`."""
 
     def __init__(self, geometry: wire.Geometry) -> None:
+        """Raises OSError when there is no descriptor or memory left."""
         self.geometry = geometry
-        self.memfd = os.memfd_create("skerry-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.memfd, geometry.total_bytes)
-        # Nobody who holds the descriptor can shrink it: that would be a SIGBUS for all others.
-        fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        self.request_fd = _eventfd()
-        self.response_fds = tuple(_eventfd() for _ in range(geometry.seats))
-        self._memory = mmap.mmap(self.memfd, geometry.total_bytes)
-        wire.write_geometry(self._memory, geometry)
+        with ExitStack() as undo:
+            self.memfd = _owned(undo, os.memfd_create("skerry-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+            os.ftruncate(self.memfd, geometry.total_bytes)
+            # Nobody who holds the descriptor can shrink it: that would be a SIGBUS for all others.
+            fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self.request_fd = _owned(undo, _eventfd())
+            self.response_fds = tuple(_owned(undo, _eventfd()) for _ in range(geometry.seats))
+            self._memory = mmap.mmap(self.memfd, geometry.total_bytes)
+            wire.write_geometry(self._memory, geometry)
+            undo.pop_all()
 
     @classmethod
     def for_tensors(cls, input_: TensorSpec, output: TensorSpec, seats: int, cells_per_seat: int) -> Arena:
-        sizes = tensor_bytes(input_), tensor_bytes(output)
-        one = wire.Geometry.of(*sizes, seats=1, cells_per_seat=1)
-        return cls(wire.Geometry.of(*sizes, seats, cells_within(MEMORY_BYTES, one.cell_bytes, seats, cells_per_seat)))
+        return cls(geometry_for(input_, output, seats, cells_per_seat))
 
     def descriptors(self, seat: int) -> tuple[int, int, int]:
         """[memfd, request eventfd, response eventfd] of a seat's client."""
@@ -84,7 +93,8 @@ class Arena:
         wire.set_word(self._memory, wire.Word.CLOSED, 1)
 
     def mark_absent(self) -> None:
-        """The worker is gone; its successor will say otherwise."""
+        """The worker is gone; its successor will say otherwise, and finds the geometry as it was made, whatever clients wrote there."""
+        wire.write_geometry(self._memory, self.geometry)
         wire.set_word(self._memory, wire.Word.STATE, wire.WorkerState.ABSENT)
         wire.set_word(self._memory, wire.Word.PID, 0)
 
@@ -96,6 +106,11 @@ class Arena:
         self._memory.close()
         for descriptor in (self.memfd, self.request_fd, *self.response_fds):
             os.close(descriptor)
+
+
+def _owned(undo: ExitStack, descriptor: int) -> int:
+    undo.callback(os.close, descriptor)
+    return descriptor
 
 
 def _eventfd() -> int:

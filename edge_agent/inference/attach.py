@@ -7,9 +7,13 @@ hang up because the version is unloaded. {"op": "list"} is answered with what is
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
+import fcntl
 import json
 import socket
+import termios
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -102,8 +106,8 @@ class AttachSocket:
             except (TimeoutError, ConnectionError):
                 return  # the caller went away, or says nothing
             try:
-                _send(connection, {"route": lease.route}, lease.descriptors)
-                await _until_either_hangs_up(connection, lease)
+                if _send(connection, {"route": lease.route}, lease.descriptors):
+                    await _until_either_hangs_up(connection, lease)
             finally:
                 lease.end()
 
@@ -131,14 +135,17 @@ async def _line(connection: socket.socket) -> bytes:
     return received.partition(b"\n")[0] if len(received) <= MAX_REQUEST_BYTES else b""
 
 
-def _send(connection: socket.socket, answer: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """An answer fits an empty socket's buffer whole; a caller that went away is noticed by its end of the stream."""
+def _send(connection: socket.socket, answer: dict[str, Any], descriptors: tuple[int, ...] = ()) -> bool:
+    """Whether it went out: an answer fits an empty socket's buffer whole. It does not where the caller went away, or where as many
+    descriptors of ours are on their way to callers that do not read (ETOOMANYREFS).
+    """
     data = json.dumps(answer).encode() + b"\n"
     try:
         if socket.send_fds(connection, [data], list(descriptors)) != len(data):
             raise AssertionError(f"an answer of {len(data)} bytes did not fit")
-    except ConnectionError:
-        return
+    except OSError:
+        return False
+    return True
 
 
 async def _until_either_hangs_up(connection: socket.socket, lease: Lease) -> None:
@@ -153,7 +160,15 @@ async def _until_either_hangs_up(connection: socket.socket, lease: Lease) -> Non
 
 
 async def _end_of(connection: socket.socket) -> None:
-    try:
+    """A caller that ends its half and does not read its answer keeps its seat: the descriptors on their way to it count as ours."""
+    with contextlib.suppress(ConnectionError):
         await asyncio.get_running_loop().sock_recv(connection, 1)
-    except ConnectionError:
-        return
+    while _unread_bytes(connection):  # noqa: ASYNC110  nothing wakes us when it reads
+        await asyncio.sleep(AGAIN_S)
+
+
+def _unread_bytes(connection: socket.socket) -> int:
+    """What the other end has not read yet; 0 once it has closed."""
+    waiting = array.array("i", [0])
+    fcntl.ioctl(connection, termios.TIOCOUTQ, waiting)
+    return waiting[0]

@@ -40,7 +40,12 @@ class Child:
         )
         self.pid = self._process.pid
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     @property

@@ -42,6 +42,7 @@ _NO_LIMIT = wire.MAX_CELLS
 _FREE = int(CellState.FREE)
 _DONE = int(CellState.DONE)  # from here on a state is the client's
 _REQUESTED = int(CellState.REQUESTED)
+_SEQS = 1 << 62  # whatever a predecessor on this seat has left there
 _RESERVED = 0  # in place of a ticket's number, which begins at 1
 _HUNG_UP_POLL_MS = 50
 _LONGEST_POLL_MS = 3_600_000  # poll takes an int
@@ -91,9 +92,10 @@ class Client:
     ) -> None:
         """`arena`, `input_`, `output` as in a `route` of contracts/pipeline.py. Raises ValueError when the memory is no such arena."""
         self.route: dict[str, Any] = {}
-        self._memfd, self._request_fd, self._response_fd = descriptors
+        self._descriptors = list(descriptors)  # ours to close, once this has returned
+        memfd, self._request_fd, self._response_fd = descriptors
         self._geometry = Geometry.from_dict(arena)
-        self._memory = mmap.mmap(self._memfd, self._geometry.total_bytes)
+        self._memory = mmap.mmap(memfd, self._geometry.total_bytes)
         if wire.read_geometry(self._memory) != self._geometry:
             raise ValueError("the arena's header says another geometry")
         self.input_shape, self.input_dtype = _tensor(input_)
@@ -101,7 +103,7 @@ class Client:
         self._cells = [self._views(index) for index in self._geometry.seat(int(arena.get("seat", 0)))]
         self._by_index = {cell.cell_no: cell for cell in self._cells}
         self._held: dict[int, int] = {}  # cell -> seq of the ticket that is not released yet, or _RESERVED
-        self._seq = max(self._header(cell.cell_no).seq for cell in self._cells)
+        self._seq = max(wire.read_header(self._memory, self._geometry.header(cell.cell_no)).seq for cell in self._cells) % _SEQS
         limit = int(arena.get("queue_limit", _NO_LIMIT))
         self._bounds = {name: wire.queue_bound(limit, priority) for name, priority in _PRIORITIES.items()}
         self._spin = Spin(int(arena.get("spin_us", 0)))
@@ -118,14 +120,14 @@ class Client:
 
         Raises RejectedError ARENA_MODEL, TransientError ARENA_SEATS, LocalFaultError SETUP_NOT_RUNNING, WORKER_START, WORKER_CIRCUIT_OPEN.
         """
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+        with contextlib.ExitStack() as undo:
+            connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             route, descriptors = _ask(connection, socket_path, {"op": "attach", "model": model}, timeout_s)
+            for descriptor in descriptors:
+                undo.callback(os.close, descriptor)
             client = cls(route["arena"], route["input"], route["output"], descriptors, connection)
-        except BaseException:
-            connection.close()
-            raise
-        client.route = route
+            client.route = route
+            undo.pop_all()
         return client
 
     # -- with copies
@@ -158,10 +160,11 @@ class Client:
         Raises TransientError ARENA_TIMEOUT, LocalFaultError WORKER_CRASH (it died computing this), RejectedError WORKER_MODEL,
         TransientError ARENA_DETACHED (the agent ended this seat before there was an answer).
         """
-        held = self.hold(ticket)
-        answer = Answer(held.output.copy(), held.finite, held.compute_us, held.queue_us)
-        self.release(ticket)
-        return answer
+        try:
+            held = self.hold(ticket)
+            return held._replace(output=held.output.copy())
+        finally:
+            self.release(ticket)
 
     # -- without copies
 
@@ -188,7 +191,7 @@ class Client:
         if self._held.get(cell.cell_no) != _RESERVED:
             raise ValueError(f"cell {cell.cell_no} is not reserved")
         self._check_queue(priority)
-        seq, offset = self._seq + 1, self._geometry.header(cell.cell_no)
+        seq, offset = self._seq % _SEQS + 1, self._geometry.header(cell.cell_no)
         wire.write_request(self._memory, offset, _PRIORITIES[priority], seq, deadline_ns, time.monotonic_ns())
         self._held[cell.cell_no] = self._seq = seq
         wire.set_state(self._memory, cell.cell_no, CellState.REQUESTED)
@@ -252,13 +255,13 @@ class Client:
         return wire.word(self._memory, Word.PID)
 
     def close(self) -> None:
-        """Views of cells must not be used after it."""
+        """Views of cells must not be used after it. Twice is once."""
         self._cells.clear()
         self._by_index.clear()
         with contextlib.suppress(BufferError):  # the caller still has a view; the mapping goes with the last one
             self._memory.close()
-        for descriptor in (self._memfd, self._request_fd, self._response_fd):
-            os.close(descriptor)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
         if self._connection is not None:
             self._connection.close()
 
@@ -291,6 +294,7 @@ class Client:
         if self._held.get(ticket.cell_no) != ticket.seq:
             raise ValueError(f"the ticket of cell {ticket.cell_no} was released")
         self._spin(lambda: self._settled(ticket.cell_no))
+        slept = False
         while not self._settled(ticket.cell_no):
             left_ms = (ticket.deadline_ns - time.monotonic_ns()) / 1e6
             if left_ms <= 0:
@@ -298,6 +302,9 @@ class Client:
             if self._lost():
                 raise error("ARENA_DETACHED")
             self._sleep(min(left_ms, _HUNG_UP_POLL_MS) if self._hung_up_ns else left_ms)
+            slept = True
+        if slept and any(self._settled(other) for other in self._held if other != ticket.cell_no):
+            wire.signal(self._response_fd)  # whose wake-up we have taken
 
     def _sleep(self, milliseconds: float) -> None:
         """Until an answer came to any of our cells, or the agent hung up."""
@@ -310,15 +317,13 @@ class Client:
     def _answer(self, ticket: Ticket) -> Answer:
         wire.fence()
         _, seq, _, t0_ns, status, t1_ns, t2_ns, _ = wire.header_values(self._memory, self._geometry.header(ticket.cell_no))
-        if seq != ticket.seq:
-            raise AssertionError(f"cell {ticket.cell_no} holds request {seq}, not {ticket.seq}")
-        if wire.state(self._memory, ticket.cell_no) == CellState.FAILED:
+        failed = wire.state(self._memory, ticket.cell_no) == CellState.FAILED
+        if seq != ticket.seq or (failed and status not in _FAILURES):  # another client writes where it must not
+            raise error("WORKER_CRASH", f"cell {ticket.cell_no}", f"its header says request {seq}, status {status}")
+        if failed:
             code, detail = _FAILURES[Status(status)]
             raise error(code, f"cell {ticket.cell_no}", detail)
         return Answer(self._by_index[ticket.cell_no].output, status == Status.OK, (t2_ns - t1_ns) / 1e3, (t1_ns - t0_ns) / 1e3)
-
-    def _header(self, index: int) -> wire.Header:
-        return wire.read_header(self._memory, self._geometry.header(index))
 
     def _views(self, index: int) -> Cell:
         input_ = self._view(self._geometry.input(index), self.input_shape, self.input_dtype)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from contracts.features import FeatureSchema
 from contracts.manifest import Manifest, TensorSpec
 from edge_agent.core.memory import check_room
 from edge_agent.inference import wire
-from edge_agent.inference.arena import Arena, one_row
+from edge_agent.inference.arena import Arena, geometry_for, one_row
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import Circuit
 from edge_agent.inference.lease import Lease, which
@@ -99,9 +100,10 @@ class WorkerHost:
 
     def check_room(self, digest: str, manifest: Manifest) -> None:
         """Raises LocalFaultError WORKER_MEMORY when a worker of this bundle would leave too little memory to those that run."""
-        memory = self._memory()
+        memory, settings = self._memory(), self._settings
         available_bytes = memory.available_bytes if memory else None
-        check_room(digest, manifest.limits.memory_bytes, available_bytes, self._settings.memory_reserve_bytes)
+        cells_bytes = geometry_for(*self._tensors(manifest), settings.seats, settings.cells_per_seat).total_bytes
+        check_room(digest, manifest.limits.memory_bytes + cells_bytes, available_bytes, settings.memory_reserve_bytes)
 
     async def load(self, digest: str, slot: Path, manifest: Manifest) -> None:
         """See `edge_agent.ports.Workers.load`. Two loads of one digest at once are one load with one outcome."""
@@ -245,7 +247,8 @@ class WorkerHost:
             variant = choose(manifest, await self.probe())
             if variant is None:
                 raise error("WORKER_MODEL", digest, "no variant fits a backend of this worker's interpreter")
-            arena = Arena.for_tensors(*self._tensors(manifest), settings.seats, settings.cells_per_seat)
+            with spawning(digest):
+                arena = Arena.for_tensors(*self._tensors(manifest), settings.seats, settings.cells_per_seat)
             seats = Seats(arena, 1, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
             worker = _Worker(digest, slot, manifest, manifest.variants.index(variant), arena, seats)
             self._workers[digest] = worker
@@ -262,24 +265,33 @@ class WorkerHost:
 
     async def _start(self, worker: _Worker) -> None:
         """Spawn and wait for READY. Raises what the worker reported; then it has been killed and reaped."""
-        reports, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            os.set_blocking(writer, True)
-            worker.child = Child(
-                self._argv(worker, writer), (*worker.arena.descriptors(0)[:2], *worker.arena.response_fds, writer), self._code_root()
-            )
-        finally:
-            os.close(writer)
+        child, reports = self._spawn(worker)
+        worker.child = child
         try:
             worker.figures = judge(await self._report(reports, worker), worker.digest)
         except BaseException:
-            worker.child.kill()
-            await worker.child.wait()
+            child.kill()
+            await child.wait()
             raise
         finally:
             os.close(reports)
         worker.state = "ready"
-        self._log("worker_ready", bundle_digest=worker.digest, pid=worker.child.pid, figures=worker.figures)
+        self._log("worker_ready", bundle_digest=worker.digest, pid=child.pid, figures=worker.figures)
+
+    def _spawn(self, worker: _Worker) -> tuple[Child, int]:
+        """And the pipe of its reports, ours to close. Raises LocalFaultError WORKER_START."""
+        memfd, request_fd, _ = worker.arena.descriptors(0)
+        with spawning(worker.digest), ExitStack() as undo:
+            reports, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            undo.callback(os.close, reports)
+            try:
+                os.set_blocking(writer, True)
+                passed = (memfd, request_fd, *worker.arena.response_fds, writer)
+                child = Child(self._argv(worker, writer), passed, self._code_root())
+            finally:
+                os.close(writer)
+            undo.pop_all()
+        return child, reports
 
     async def _report(self, descriptor: int, worker: _Worker) -> bytes:
         try:
@@ -362,6 +374,15 @@ class WorkerHost:
         until_s = self._clock.mono() + self._settings.drain_s
         while worker.state == "ready" and worker.arena.occupied() and self._clock.mono() < until_s:  # noqa: ASYNC110  the wake-ups are the clients'
             await asyncio.sleep(_DRAIN_LOOK_S)
+
+
+@contextmanager
+def spawning(digest: str) -> Iterator[None]:
+    """Raises LocalFaultError WORKER_START when the machine has no process, descriptor or memory left for a worker."""
+    try:
+        yield
+    except OSError as full:
+        raise error("WORKER_START", digest, str(full)) from full
 
 
 async def _ended(worker: _Worker) -> int:

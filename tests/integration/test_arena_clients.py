@@ -23,7 +23,7 @@ import pytest
 from contracts.errors import SkerryError
 from contracts.manifest import Manifest
 from edge_agent.inference import wire
-from edge_agent.inference.attach import MAX_REQUEST_BYTES, AttachSocket
+from edge_agent.inference.attach import MAX_REQUEST_BYTES, AttachSocket, _send
 from edge_agent.inference.client import LOW, Client, models
 from edge_agent.inference.host import HostSettings, WorkerHost
 from edge_agent.inference.worker.backends import fake
@@ -174,6 +174,35 @@ def test_a_connection_that_says_nothing_is_closed_and_holds_no_seat(tmp_path: Pa
             assert here.seats()["leased"] == 0
 
     run(scenario())
+
+
+def test_callers_that_do_not_read_their_answers_take_seats_and_no_more(tmp_path: Path) -> None:
+    """The descriptors on their way to them count as the agent's: without a bound it could send none any more."""
+
+    async def scenario() -> None:
+        async with site(tmp_path) as here:
+            silent = []
+            for _ in range(7):
+                silent.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                silent[-1].connect(here.path)
+                silent[-1].sendall(b'{"op": "attach"}\n')
+                silent[-1].shutdown(socket.SHUT_WR)
+            await until(lambda: here.seats()["leased"] == 7)
+            assert await here.refusal("") == "ARENA_SEATS"
+            assert silent[0].recv(65536)
+            await until(lambda: here.seats()["free"] == 1)
+            for connection in silent:
+                connection.close()
+            await until(lambda: here.seats() == {"free": 7, "leased": 0, "settling": 0})
+
+    run(scenario())
+
+
+def test_an_answer_that_cannot_be_sent_is_not_the_end_of_the_agent() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not _send(ours, {"route": {}}, (2**20,))  # the kernel refuses the descriptor, as it does one too many
+        assert _send(ours, {"route": {}})
 
 
 def test_the_socket_accepts_again_when_there_are_descriptors_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

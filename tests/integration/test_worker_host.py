@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.errors import SkerryError
+from contracts.errors import LocalFaultError, SkerryError
 from contracts.manifest import Manifest
 from edge_agent.inference import wire
 from edge_agent.inference.child import CODE_ROOT
@@ -142,6 +142,43 @@ def test_a_crash_and_a_poisoned_context_end_the_worker_and_it_comes_back(tmp_pat
             client.submit(bomb(), time.monotonic_ns() + int(WAIT_S * 1e9))
             assert (await asyncio.wait_for(host.deaths.get(), WAIT_S)).returncode == returncode
             await served_again(client)
+            client.close()
+
+    run(scenario())
+
+
+def test_a_device_that_fails_in_the_self_test_says_nothing_about_the_bundle(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with hosting(tmp_path) as host:
+            for at in ("load", "run"):
+                digest, slot, manifest = fake_slot(tmp_path / at, {"do": "sticky", "at": at})
+                with pytest.raises(LocalFaultError, match="device failed") as failed:
+                    await host.load(digest, slot, manifest)
+                assert failed.value.code == "WORKER_START"
+
+    run(scenario())
+
+
+def write_program(path: Path) -> None:
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+
+
+def test_a_worker_that_cannot_be_spawned_for_a_while_comes_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        digest, slot, manifest = fake_slot(tmp_path / "slots")
+        python = tmp_path / "python"
+        write_program(python)
+        async with hosting(tmp_path, str(python)) as host:
+            await host.load(digest, slot, manifest)
+            client, descriptors = attach(host, digest), set(os.listdir("/proc/self/fd"))
+            python.unlink()
+            os.kill(host.pids()[digest], signal.SIGKILL)
+            deaths = [await asyncio.wait_for(host.deaths.get(), WAIT_S) for _ in range(3)]
+            assert not any(death.circuit_open for death in deaths)
+            write_program(python)
+            await served_again(client)
+            assert len(os.listdir("/proc/self/fd")) == len(descriptors)
             client.close()
 
     run(scenario())

@@ -133,3 +133,12 @@ def test_a_request_from_the_future_does_not_hold_the_worker_up(rig: Rig) -> None
     wire.write_request(rig.arena._memory, rig.arena.geometry.header(ticket.cell_no), 0, ticket.seq, 2**63, 2**63)
     rig.server.step()
     assert rig.session.batches == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize("rig", [60_000_000], indirect=True)
+def test_a_row_whose_deadline_comes_before_the_delay_is_over_is_answered(rig: Rig) -> None:
+    """The others of its batch, too."""
+    rig.server.margin_ns = 1_000_000_000  # however slowly this machine wakes us
+    tickets = [rig.submit(1), rig.client.submit(np.array([[2, 0]], np.float32), time.monotonic_ns() + 1_200_000_000)]
+    rig.server.step()
+    assert [rig.client.collect(ticket).output[0, 0] for ticket in tickets] == [2, 4]

@@ -8,6 +8,7 @@ import pytest
 
 from contracts.errors import LocalFaultError
 from edge_agent.core.memory import check_room
+from edge_agent.inference.arena import geometry_for
 from edge_agent.inference.host import HostSettings, WorkerHost
 from firmware_profiles.telemetry import Memory
 from tests.simulators.bundles import fake_slot
@@ -28,9 +29,11 @@ def test_the_reserve_stays_free(available_mb: int | None, fits: bool) -> None:
 
 def test_the_host_asks_what_the_machine_has(tmp_path: Path) -> None:
     _, _, manifest = fake_slot(tmp_path)
-    wanted = manifest.limits.memory_bytes
+    settings = HostSettings(memory_reserve_bytes=5)
+    cells = geometry_for(manifest.input, manifest.output, settings.seats, settings.cells_per_seat)
+    wanted = manifest.limits.memory_bytes + cells.total_bytes
     memory = [Memory(1 << 40, wanted + 5)]
-    host = WorkerHost("python", tmp_path, HostSettings(memory_reserve_bytes=5), memory=lambda: memory[0])
+    host = WorkerHost("python", tmp_path, settings, memory=lambda: memory[0])
     host.check_room("m", manifest)
     memory[0] = Memory(1 << 40, wanted + 4)
     with pytest.raises(LocalFaultError, match="WORKER_MEMORY"):

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from contracts.errors import SkerryError
 from contracts.manifest import TensorSpec
 from edge_agent.inference import wire
 from edge_agent.inference.arena import MEMORY_BYTES, Arena, cells_within
-from edge_agent.inference.client import HIGH, LOW, Client
+from edge_agent.inference.client import HIGH, LOW, Answer, Client, Ticket
 from edge_agent.inference.spin import Spin
 from edge_agent.inference.worker.serve import Server, finite_check
 from edge_agent.inference.worker.slot import Slot, Tensor
@@ -58,10 +59,10 @@ class Rig:
         self.server.take_over()
         self.clients = [self._attach(seat) for seat in range(2)]
 
-    def _attach(self, seat: int) -> Client:
+    def _attach(self, seat: int, kind: type[Client] = Client) -> Client:
         memfd, request_fd, response_fd = (os.dup(number) for number in self.arena.descriptors(seat))
         route = {**self.arena.geometry.to_dict(), "seat": seat}
-        return Client(route, INPUT.model_dump(), OUTPUT.model_dump(), (memfd, request_fd, response_fd))
+        return kind(route, INPUT.model_dump(), OUTPUT.model_dump(), (memfd, request_fd, response_fd))
 
     def close(self) -> None:
         for client in self.clients:
@@ -95,6 +96,7 @@ def test_high_priority_goes_first_then_the_oldest_of_all_seats(rig: Rig) -> None
 def test_a_counter_that_a_client_filled_up_ends_neither_worker_nor_agent_nor_another_client(rig: Rig) -> None:
     """All who have a seat share the worker's eventfd, and its answers come by one that the client can write to."""
     for eventfd in rig.arena.descriptors(0)[1:]:
+        wire.drain(eventfd)
         os.write(eventfd, struct.pack("=Q", 2**64 - 2))
     ticket = rig.clients[0].submit(values(1), later())
     rig.server.step()
@@ -102,6 +104,113 @@ def test_a_counter_that_a_client_filled_up_ends_neither_worker_nor_agent_nor_ano
     os.write(rig.arena.request_fd, struct.pack("=Q", 2**64 - 2))
     rig.arena.cancel(0)
     assert rig.arena.settle(0)
+
+
+@pytest.mark.timeout(10)
+def test_an_eventfd_that_a_client_made_to_block_holds_up_nobody(rig: Rig) -> None:
+    """The flag is in the open file that all of them share."""
+    client, descriptors = rig.clients[0], rig.arena.descriptors(0)[1:]
+    for eventfd in descriptors:
+        wire.drain(eventfd)
+        os.set_blocking(eventfd, True)
+        wire.drain(eventfd)
+        os.write(eventfd, struct.pack("=Q", 2**64 - 2))
+    ticket = client.submit(values(1), later())
+    rig.server.step()
+    assert client.collect(ticket).output.tolist() == [[1, 0]]
+    for eventfd in descriptors:
+        os.set_blocking(eventfd, True)
+    rig.arena.cancel(0)
+    assert rig.arena.settle(0)
+
+
+@pytest.mark.parametrize("word", [wire.Status.OK, 77])
+def test_what_another_client_wrote_into_a_header_is_a_refusal_and_no_crash(rig: Rig, word: int) -> None:
+    client = rig.clients[0]
+    ticket = client.submit(values(1), later())
+    rig.server.step()
+    wire.write_result(client._memory, rig.arena.geometry.header(ticket.cell_no) + wire.RESULT_OFFSET, word, 0, 0, 0)
+    wire.set_state(client._memory, ticket.cell_no, wire.CellState.FAILED)
+    assert outcome(client, ticket) == "WORKER_CRASH"
+    wire.write_request(client._memory, rig.arena.geometry.header(0), wire.Priority.HIGH, 2**64 - 1, 0, 0)
+    heir = rig._attach(0)
+    ticket = heir.submit(values(2), later())
+    rig.server.step()
+    assert heir.collect(ticket).output.tolist() == [[2, 0]]
+    heir.close()
+
+
+def outcome(client: Client, ticket: Ticket) -> str:
+    with pytest.raises(SkerryError) as failed:
+        client.collect(ticket)
+    return failed.value.code
+
+
+def test_what_is_too_late_leaves_the_queue_before_anything_is_computed(rig: Rig) -> None:
+    """Under a load of high priority that never ends, nobody else would take it up."""
+    low, high = rig.clients
+    late = low.submit(values(1), time.monotonic_ns(), LOW)
+    gone = low.submit(values(2), later(), LOW)
+    low.release(gone)
+    for first in (3, 4):
+        high.submit(values(first), later())
+    rig.server._answer_next(rig.server._waiting())
+    rig.server._answer_next(rig.server._waiting())
+    assert (rig.session.seen, outcome(low, late)) == ([], "ARENA_TIMEOUT")
+    assert len([low.reserve() for _ in range(3)]) == 3
+    rig.server.step()
+    assert rig.session.seen == [3, 4]
+
+
+def test_a_worker_that_died_before_it_told_of_an_answer_has_told_when_its_successor_is_there(rig: Rig) -> None:
+    client = rig.clients[0]
+    ticket = client.submit(values(1), later())
+    rig.server.step()
+    client.drain()
+    rig.server.take_over()
+    assert select.select([client.fileno()], [], [], 0)[0]
+    assert client.ready(ticket)
+
+
+def test_an_answer_that_comes_while_another_is_waited_for_still_wakes_an_event_loop(rig: Rig) -> None:
+    client = rig.clients[0]
+    first, second = (client.submit(values(number), later()) for number in (1, 2))
+    worker = threading.Timer(0.05, rig.server.step)
+    worker.start()
+    client.collect(second)
+    worker.join()
+    assert select.select([client.fileno()], [], [], 0)[0]
+    assert client.ready(first)
+
+
+def test_closing_twice_closes_nobody_elses_descriptors(rig: Rig) -> None:
+    client = rig._attach(0)
+    client.close()
+    others = [os.dup(0) for _ in range(3)]
+    client.close()
+    assert all(os.fstat(other) for other in others)
+    for other in others:
+        os.close(other)
+
+
+def test_a_copy_that_is_interrupted_keeps_no_cell(rig: Rig) -> None:
+    client = rig._attach(0, Interrupted)
+    ticket = client.submit(values(1), later())
+    rig.server.step()
+    with pytest.raises(KeyboardInterrupt):
+        client.collect(ticket)
+    assert len([client.reserve() for _ in range(3)]) == 3
+    client.close()
+
+
+class Interrupted(Client):
+    """Ctrl-C comes while it copies."""
+
+    def hold(self, ticket: Ticket) -> Answer:
+        return super().hold(ticket)._replace(output=self)
+
+    def copy(self) -> None:
+        raise KeyboardInterrupt
 
 
 def test_a_request_that_cannot_be_made_keeps_no_cell(rig: Rig) -> None:

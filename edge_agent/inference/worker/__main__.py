@@ -23,6 +23,7 @@ import numpy as np
 from edge_agent.inference import exits
 from edge_agent.inference.tether import tie_to_parent
 from edge_agent.inference.worker import backends
+from edge_agent.inference.worker.backends import StickyError
 from edge_agent.inference.worker.batch import BatchServer
 from edge_agent.inference.worker.budget import Budget
 from edge_agent.inference.worker.selftest import Runner, self_test
@@ -48,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(options, failed)
     except MemoryError as full:
         return _failed(options, StartError("BUNDLE_LIMITS", f"more memory than the manifest states: {full}"))
+    except StickyError as sick:
+        _failed(options, StartError("WORKER_START", f"the backend's device failed: {sick}"))  # which says nothing about the bundle
+        os._exit(exits.STICKY)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from edge_agent.inference.worker.serve import Cell, Server
 from edge_agent.inference.worker.slot import Slot, Tensor
 
 Array = Any
+MARGIN_NS = 1_000_000  # for waking up, copying the rows and telling
 
 
 class BatchServer(Server):
@@ -32,6 +33,8 @@ class BatchServer(Server):
         self._inputs, self._outputs = (np.zeros(tensor.shape, tensor.dtype) for tensor in (slot.input, slot.output))
         self._views: list[tuple[Array, Array]] = []
         self._compute: Callable[[], None] = _nothing
+        self._run_ns = 0  # of the last batch
+        self.margin_ns = MARGIN_NS
 
     def bind(self, session: Session) -> None:
         self._compute = session.bind(self._inputs, self._outputs)
@@ -49,13 +52,23 @@ class BatchServer(Server):
             self._answer_all(cells)
 
     def _gather(self, waiting: list[int]) -> int:
-        """Wait for more rows than `waiting` as long as the oldest may; what time it is then."""
+        """Wait for more rows than `waiting` as long as the oldest may, and every deadline lets us; what time it is then."""
         oldest_ns = min(wire.read_header(self._memory, self._cells[index].header).t0_ns for index in waiting)
         until_ns = min(oldest_ns, time.monotonic_ns()) + self._delay_ns  # whatever a client wrote there
-        while (now_ns := time.monotonic_ns()) < until_ns and len(self._waiting()) < self._rows:
-            select.select([self._request_fd], [], [], (until_ns - now_ns) / 1e9)  # poll would round up to a millisecond
+        while len(waiting) < self._rows:
+            now_ns = time.monotonic_ns()
+            left_ns = min(until_ns, self._last_begin_ns(waiting, now_ns)) - now_ns
+            if left_ns <= 0:
+                break
+            select.select([self._request_fd], [], [], left_ns / 1e9)  # poll would round up to a millisecond
             wire.drain(self._request_fd)
+            waiting = self._waiting()
         return time.monotonic_ns()
+
+    def _last_begin_ns(self, waiting: list[int], now_ns: int) -> float:
+        """When a batch has to begin so that it is done before the next deadline."""
+        deadlines = (wire.deadline(self._memory, self._cells[index].header) for index in waiting)
+        return min((one for one in deadlines if one >= now_ns), default=float("inf")) - self._run_ns - self.margin_ns
 
     def _answer_all(self, cells: list[Cell]) -> None:
         for row, cell in enumerate(cells):
@@ -63,6 +76,7 @@ class BatchServer(Server):
         self._inputs[len(cells) :] = 0  # not what another client asked earlier
         started = time.monotonic_ns()
         computed, ended = self._run(self._compute), time.monotonic_ns()
+        self._run_ns = ended - started
         for row, cell in enumerate(cells):
             if computed:
                 self._views[cell.cell_no][1][0] = self._outputs[row]

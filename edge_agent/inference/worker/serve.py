@@ -68,6 +68,8 @@ class Server:
         for index in wire.find(self._memory, self._geometry.cells, CellState.BUSY):
             now = time.monotonic_ns()
             self._publish(self._cells[index], CellState.FAILED, Status.RESTARTED, now, now)
+        for response_fd in self._response_fds:  # it may have died between an answer and its signal
+            wire.signal(response_fd)
         self._beat()
         self._say(Word.STATE, WorkerState.READY)
 
@@ -103,12 +105,12 @@ class Server:
         return wire.find(self._memory, self._geometry.cells, _REQUESTED)
 
     def _answer_next(self, waiting: list[int]) -> None:
-        """By priority, then the oldest, over all seats."""
+        """What is too late or cancelled, so that it leaves the queue; then by priority, then the oldest, over all seats."""
         self._answer(self._cells[min(waiting, key=self._order) if len(waiting) > 1 else waiting[0]])
 
-    def _order(self, index: int) -> tuple[int, int]:
+    def _order(self, index: int) -> tuple[bool, int, int]:
         header = wire.read_header(self._memory, self._cells[index].header)
-        return header.priority, header.t0_ns
+        return header.deadline_ns >= time.monotonic_ns(), header.priority, header.t0_ns
 
     def _answer(self, cell: Cell) -> None:
         started = time.monotonic_ns()
