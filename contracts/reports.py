@@ -56,7 +56,7 @@ class Window(_Report):
     latency: tuple[Count, ...]
     cpu_us: Count = 0  # the worker's CPU time in this window
     shadow_digest: Word = ""
-    pairs: Count = 0  # frames that both answered
+    pairs: Count = 0  # frames that the incumbent answered, and the candidate too or failed by its own fault: then they do not agree
     agreed: Count = 0
     shadow_latency: tuple[Count, ...] = ()
     score_shift: Shift = (0, 0.0, 0.0)  # n, mean, m2 of the candidate's score minus the incumbent's, where both gave one

@@ -334,6 +334,7 @@ class Client:
         return np.frombuffer(self._memory, dtype, count, offset).reshape(shape)
 
 
+FAULTS_OF_A_MODEL = ("WORKER_MODEL", "WORKER_CRASH")  # no answer where another model may have one
 _FAILURES = {
     Status.EXPIRED: ("ARENA_TIMEOUT", "the worker was free only after the deadline"),
     Status.RESTARTED: ("WORKER_CRASH", "the worker died while it computed this"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts.errors import SkerryError
 from contracts.pipeline import LIVE_LANE, WINDOW_LANE
-from edge_agent.inference.client import Answer, Client, Ticket
+from edge_agent.inference.client import FAULTS_OF_A_MODEL, Answer, Client, Ticket
 from edge_agent.pipeline.folding import origins
 from edge_agent.pipeline.outgoing import Origin
 from processing import pipeline, windows
@@ -49,6 +49,7 @@ class Seen:
     detail: str = ""  # of FRAME_SHAPE
     shadow_answer: Answer | None = None
     shadow_label: Mapping[str, Any] | None = None
+    shadow_failed: bool = False  # by its own fault: refused, crashed, not finite
 
 
 def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Seen:
@@ -67,8 +68,9 @@ def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> 
     except SkerryError as refused:
         _collect(shadow, shadow_ticket)
         return Seen(code=refused.code)
-    other = _collect(shadow, shadow_ticket)
-    return Seen(answer, _label(live, answer, frame), shadow_answer=other, shadow_label=_label(shadow, other, frame))
+    other, code = _collect(shadow, shadow_ticket)
+    failed = code in FAULTS_OF_A_MODEL or (other is not None and not other.finite)
+    return Seen(answer, _label(live, answer, frame), shadow_answer=other, shadow_label=_label(shadow, other, frame), shadow_failed=failed)
 
 
 def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Ticket | None:
@@ -80,13 +82,14 @@ def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | Non
         return None
 
 
-def _collect(model: Model | None, ticket: Ticket | None) -> Answer | None:
+def _collect(model: Model | None, ticket: Ticket | None) -> tuple[Answer | None, str]:
+    """And why there is none."""
     if model is None or ticket is None:
-        return None
+        return None, ""
     try:
-        return model.client.collect(ticket)
-    except SkerryError:
-        return None
+        return model.client.collect(ticket), ""
+    except SkerryError as refused:
+        return None, refused.code
 
 
 def _label(model: Model | None, answer: Answer | None, frame: Array) -> Mapping[str, Any] | None:

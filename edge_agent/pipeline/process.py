@@ -131,7 +131,9 @@ class Process:
             self._window.not_finite += not seen.answer.finite
         if seen.shadow_answer is not None:
             self._window.shadow_answered(seen.shadow_answer.compute_us)
-        if seen.label is not None and seen.shadow_label is not None:
+        if seen.label is not None and seen.shadow_failed:
+            self._window.pair(False, None)
+        elif seen.label is not None and seen.shadow_label is not None:
             self._window.pair(live.processing.agree(seen.label, seen.shadow_label), shift(seen.label, seen.shadow_label))
 
     def _refuse(self, code: str, frames: int = 1) -> None:

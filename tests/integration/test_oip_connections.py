@@ -74,6 +74,23 @@ def test_what_is_no_request_has_a_code(here: Site, request_: bytes) -> None:
     assert code_in(answer) == "OIP_REQUEST"
 
 
+def test_a_body_that_nobody_waited_for_is_no_head(here: Site) -> None:
+    """The answer may come before the body has; the next request of that connection is answered as any other."""
+    length = MAX_HEAD_BYTES * 3
+    with connected(here.rest) as connection:
+        connection.sendall(b"POST /v3 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        for _ in range(3):
+            connection.sendall(bytes(MAX_HEAD_BYTES))
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", everything(connection)) == [b"200"]
+    with connected(here.rest) as connection:
+        connection.sendall(b"POST /v3 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(b"x")
+        assert everything(connection) == b"", "a body without end ends the connection"
+
+
 def test_an_answer_leaves_at_once_and_in_order(here: Site) -> None:
     """Requests that come together, one that waits to be told to go on, and one whose answer has no body."""
     sent = body()

@@ -102,7 +102,7 @@ def test_a_whole_body_may_be_the_input(here: Site) -> None:
         ("POST", "/v2/repository/models/tiny/unload", 409, "OIP_IN_USE"),
         ("POST", "/v2/systemsharedmemory/region/r/register", 403, "OIP_REGION_OWNER"),
         ("POST", "/v2/cudasharedmemory/region/r/register", 501, "OIP_UNSUPPORTED"),
-        ("POST", "/v2/cudasharedmemory/unregister", 501, "OIP_UNSUPPORTED"),
+        ("POST", "/v2/cudasharedmemory/region/r/unregister", 501, "OIP_UNSUPPORTED"),
         ("GET", "/v2/cudasharedmemory/region/r/status", 501, "OIP_UNSUPPORTED"),
         ("GET", "/v2/systemsharedmemory/status", 403, "OIP_REGION_OWNER"),
         ("GET", "/v2/systemsharedmemory/region/r/status", 403, "OIP_REGION_OWNER"),

@@ -167,7 +167,10 @@ def test_a_body_without_json_is_the_models_input() -> None:
 def test_the_largest_are_named_by_value_and_index() -> None:
     found = largest(np.array([[0.5, 2, -1, 2]], "<f4"), 3)
     assert found.tolist() == [b"2.000000:1", b"2.000000:3", b"0.500000:0"]
-    assert largest(np.array([1, 2], "u1"), 9).tolist() == [b"2.000000:1", b"1.000000:0"]
+    assert largest(np.array([1, 2], "u1"), 9).tolist() == [b"2:1", b"1:0"]
+    assert largest(np.array([2**63 - 2, -(2**63), 2**63 - 1, 2**63 - 1], "<i8"), 3).tolist() == [
+        f"{2**63 - 1}:2".encode(), f"{2**63 - 1}:3".encode(), f"{2**63 - 2}:0".encode(),
+    ]  # fmt: skip
 
 
 def test_a_label_follows_the_index_where_there_are_labels() -> None:
@@ -252,6 +255,33 @@ def test_a_message_of_a_great_many_fields_is_not_read() -> None:
     for field in (b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00"):
         assert refused(grpc_codec.read, pb.ModelInferRequest, field * 40_000) == "OIP_REQUEST"
         assert refused(grpc_codec.read_inference, field * 1025) == "OIP_REQUEST"
+
+
+def test_what_no_model_has_a_use_for_is_refused_before_it_is_read() -> None:
+    """Each of these took seconds of everybody's time, or hundreds of megabytes."""
+    assert refused(from_bytes, "x", "BYTES", (1 << 20,), bytes(4 << 20)) == "OIP_TENSOR"
+    assert refused(from_bytes, "x", "BYTES", (1,), bytes(4 << 20)) == "OIP_TENSOR"
+    assert refused(from_json, "x", "FP32", (2000,), [0.5] * 1999 + ["x" * 20_000]) == "OIP_TENSOR"
+    assert refused(from_json, "x", "FP32", (2, 2), [[1, 2], [3, "4"]]) == "OIP_TENSOR"
+    request = pb.ModelInferRequest(raw_input_contents=[b"ab"])
+    tensor = request.inputs.add(name="x", datatype="UINT8", shape=[2])
+    for number in range(grpc_codec.MAX_FIELDS + 1):
+        tensor.parameters[str(number)].bool_param = True
+    assert refused(parse_grpc, request) == "OIP_REQUEST"
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62], [2**62, 0], [2**40, 2**40]])
+def test_a_size_that_no_memory_has_is_refused_beside_a_nought_too(shape: list[int]) -> None:
+    assert refused(parse, {"inputs": [{**X, "shape": shape, "data": []}]}) == "OIP_TENSOR"
+
+
+def test_contents_beside_raw_contents_or_shared_memory_are_refused() -> None:
+    request = grpc_request(fp32_contents=[1, 2.5])
+    request.raw_input_contents.append(bytes(8))
+    assert refused(parse_grpc, request) == "OIP_TENSOR"
+    request = grpc_request(fp32_contents=[1, 2.5])
+    request.inputs[0].parameters["shared_memory_region"].string_param = "r"
+    assert refused(parse_grpc, request) == "OIP_TENSOR"
 
 
 def test_raw_tensors_are_found_wherever_they_lie_and_the_same_head_is_read_once() -> None:

@@ -108,6 +108,8 @@ def test_what_the_candidate_cannot_answer_the_live_model_answers(failure: str) -
             client.failure = error(failure) if "_" in failure else None
             assert await here.ask(ids(True)) == "1"
             assert (here.counts.canary_answered, here.counts.canary_failed) == (1, 1)
+            _, stats = await here("GET", "/v2/models/tiny/stats")
+            assert sum(one["inference_stats"]["fail"]["count"] for one in stats["model_stats"]) == 0, "no caller saw it"
 
     asyncio.run(scenario())
 
@@ -233,7 +235,7 @@ def test_where_every_seat_is_taken_the_shadows_goes_over_to_the_callers_when_the
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("code", ["ARENA_BUSY", "ARENA_TIMEOUT", "ARENA_DETACHED", "WORKER_CRASH"])
+@pytest.mark.parametrize("code", ["ARENA_BUSY", "ARENA_TIMEOUT", "ARENA_DETACHED"])
 def test_a_copy_that_gets_no_answer_is_shed_with_its_code_and_is_no_pair(code: str) -> None:
     async def scenario() -> None:
         async with bench(Shares(shadow=1.0)) as here:
@@ -244,6 +246,22 @@ def test_a_copy_that_gets_no_answer_is_shed_with_its_code_and_is_no_pair(code: s
             await here.until(lambda: here.counts.shed)
             assert (here.counts.compared, dict(here.counts.shed)) == (1, {code: 1})
             assert sum(window["pairs"] for window in here.trial.windows()) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("failure", ["WORKER_CRASH", "WORKER_MODEL", "NaN"])
+def test_a_candidate_that_fails_where_the_live_model_answers_does_not_agree(failure: str) -> None:
+    async def scenario() -> None:
+        async with bench(Shares(shadow=1.0)) as here:
+            await here.ask()
+            await here.until(lambda: here.counts.compared)
+            client = here.client(CANDIDATE)
+            client.finite, client.failure = failure != "NaN", error(failure) if "_" in failure else None
+            await here.ask()
+            await here.until(lambda: here.counts.compared == 2)
+            (window,) = here.trial.windows()
+            assert (window["pairs"], window["agreed"], here.counts.agreed) == (2, 1, 1)
 
     asyncio.run(scenario())
 

@@ -16,9 +16,10 @@ def largest(output: Array, count: int, labels: tuple[str, ...] = ()) -> Array:
     `labels`: of the last dimension's elements; () when they have none.
     """
     flat = output.ravel()
-    order = np.argsort(-flat.astype(np.float64), kind="stable")[:count]
+    order = (flat.size - 1 - np.argsort(flat[::-1], kind="stable")[::-1])[:count]
+    form = "f" if flat.dtype.kind == "f" else "d"
     texts = np.empty(len(order), dtype=object)
-    texts[:] = [f"{flat[index]:f}:{index}{_label(int(index), labels)}".encode() for index in order]
+    texts[:] = [f"{flat[index]:{form}}:{index}{_label(int(index), labels)}".encode() for index in order]
     return texts
 
 

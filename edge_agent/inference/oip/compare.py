@@ -20,6 +20,9 @@ class Verdict(NamedTuple):
     shift: float | None  # by how much the candidate's score is the larger one
 
 
+NO_ANSWER = Verdict(False, None)  # where the live model had one
+
+
 class Comparison:
     """By the bundles' own processing, as pipeline and packaging do it: the agreement that a campaign expects was measured so.
 

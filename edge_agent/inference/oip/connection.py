@@ -46,6 +46,7 @@ class Connection(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None  # while a head is waited for
     _stuck: asyncio.TimerHandle | None = None  # while an answer waits for its reader
     _head_bytes = _body_bytes = 0
+    _in_body = False
     _pieces: list[bytes]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -59,7 +60,7 @@ class Connection(HttpToolsProtocol):
             self._await_head()
         awaited = self._late
         super().data_received(data)
-        if awaited is not None and awaited is self._late:
+        if awaited is not None and awaited is self._late and not self._in_body:  # what is left of a body may come after its answer
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(error("OIP_TOO_LARGE", "the head", f"more than {MAX_HEAD_BYTES} bytes"))
@@ -72,6 +73,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_wait_for_head()
+        self._in_body = True
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # whose answer has no body
             self.cycle.transport = _WholeAnswer(self.cycle)  # type: ignore[assignment]
@@ -87,6 +89,8 @@ class Connection(HttpToolsProtocol):
                 self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        self._in_body = False
+        self._end_wait_for_head()
         self._hand_over()
         super().on_message_complete()
 

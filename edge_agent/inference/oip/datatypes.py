@@ -26,6 +26,7 @@ OF_MANIFEST: Mapping[str, str] = {"f32": "FP32", "f16": "FP16", "i8": "INT8", "u
 DATATYPES = frozenset({*DTYPES, "BF16", "BYTES"})
 MAX_DIMENSIONS = 32
 MAX_ELEMENTS = 1 << 31
+MAX_TEXTS = 1 << 16  # elements of BYTES, which are read one by one; no model here takes any
 _LENGTH = struct.Struct("<I")
 _JSON_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}  # kind of the datatype -> kinds that JSON may bring
 _BF16_ROUND = 0x7FFF
@@ -38,7 +39,7 @@ def shape_of(name: str, shape: Any) -> tuple[int, ...]:
         raise error("OIP_TENSOR", name, f"more than {MAX_DIMENSIONS} dimensions")
     if not listed or not all(type(size) is int and size >= 0 for size in shape):
         raise error("OIP_TENSOR", name, "shape is a list of integers, none negative")
-    if math.prod(shape) > MAX_ELEMENTS:
+    if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:  # numpy multiplies the sizes beside a 0, too
         raise error("OIP_TENSOR", name, "the shape is too large")
     return tuple(shape)
 
@@ -56,7 +57,7 @@ def check_datatype(name: str, datatype: Any) -> str:
 def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Array:
     """A view of `data` where the datatype allows it. Raises RejectedError OIP_TENSOR when the bytes are not those of this shape."""
     if datatype == "BYTES":
-        return _objects(name, shape, _elements(name, data))
+        return _objects(name, shape, _elements(name, data, _count_of_texts(name, shape)))
     dtype, wanted = _dtype_of_bytes(datatype), byte_size(datatype, shape)
     if len(data) != wanted:
         raise error("OIP_TENSOR", name, f"{len(data)} bytes of data, {datatype} {list(shape)} has {wanted}")
@@ -88,9 +89,16 @@ def to_buffer(datatype: str, array: Array) -> Any:
     return np.ascontiguousarray(array, DTYPES[datatype]).reshape(-1).view("u1")
 
 
-def _elements(name: str, data: Any) -> list[bytes]:
-    found, view, at = [], memoryview(data), 0
-    while at < len(view):
+def _count_of_texts(name: str, shape: tuple[int, ...]) -> int:
+    count = math.prod(shape)
+    if count > MAX_TEXTS:
+        raise error("OIP_TENSOR", name, f"{count} elements of BYTES, at most {MAX_TEXTS}")
+    return count
+
+
+def _elements(name: str, data: Any, count: int) -> list[bytes]:
+    found, view, at = list[bytes](), memoryview(data), 0
+    while at < len(view) and len(found) <= count:
         if at + _LENGTH.size > len(view):
             raise error("OIP_TENSOR", name, "the data end within an element's length")
         (length,) = _LENGTH.unpack_from(view, at)
@@ -148,6 +156,8 @@ def to_json(datatype: str, array: Array) -> Any:
 
 def _found(name: str, data: list[Any], dtype: Any) -> Array:
     """As numpy sees it, but for integers of 64 bits: with smaller ones beside them it would take them for floats."""
+    if _has_text(data):
+        raise error("OIP_TENSOR", name, f"an element is no {dtype.name}")
     try:
         found = np.array(data)
         if dtype.kind == "u" and found.dtype.kind in "fO" and all(type(element) is int for element in _flat(data)):
@@ -155,6 +165,19 @@ def _found(name: str, data: list[Any], dtype: Any) -> Array:
     except (ValueError, OverflowError) as unfit:
         raise error("OIP_TENSOR", name, "data are lists of equal lengths, of values that the datatype holds") from unfit
     return found
+
+
+def _has_text(data: list[Any]) -> bool:
+    """One long text among numbers, and numpy would give each of them as much room."""
+    lists = [data]
+    while lists:
+        one = lists.pop()
+        kinds = set(map(type, one))
+        if str in kinds:
+            return True
+        if list in kinds:
+            lists += [element for element in one if type(element) is list]
+    return False
 
 
 def _cast(name: str, datatype: str, found: Array, dtype: Any) -> Array:

@@ -26,8 +26,10 @@ from edge_agent.inference.oip.trial import Trial
 T = TypeVar("T")
 Parse = Callable[[Model], InferRequest]
 Render = Callable[[Model, str, Sequence[OutputTensor]], T]
+Again = Callable[[SkerryError], bool]
 EXTENSIONS = ("classification", "model_configuration", "model_repository", "statistics", "system_shared_memory", "binary_tensor_data")
 TYPES: Mapping[str, str] = {datatype: f"TYPE_{datatype}" for datatype in OF_MANIFEST.values()}
+MAX_NAME = 64
 CANARYS_TIME = 0.5  # of the request's: what is left is the live model's, should the candidate fail
 _UNLOAD_PARAMETERS = frozenset({"version", "unload_dependents"})
 
@@ -87,8 +89,10 @@ class Front:
         }
 
     async def statistics(self, name: str = "", version: str = "") -> list[dict[str, Any]]:
-        """Raises RejectedError ARENA_MODEL."""
-        models = [await self._models.find(name, version)] if name else await self._models.all()
+        """Of all versions where none is named. Raises RejectedError ARENA_MODEL."""
+        models = [await self._models.find(name, version)] if version else await self._models.all()
+        if name and not version:
+            models = tuple(model for model in models if model.name == name) or (await self._models.find(name, ""),)
         return [self._counts_of(model).message(model.name, model.version) for model in models]
 
     async def metrics(self) -> str:
@@ -110,13 +114,13 @@ class Front:
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """A model's configuration and files come from its signed bundle alone. Raises RejectedError OIP_PARAMETER, OIP_NOT_ADMITTED."""
         known(parameters, frozenset({"version"}), "load")
-        await self._repository.load(name, str(parameters.get("version", "")))
+        await self._repository.load(*_named(name, parameters))
         self._models.forget()
 
     async def unload(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Raises RejectedError OIP_PARAMETER, OIP_IN_USE, OIP_NOT_ADMITTED."""
         known(parameters, _UNLOAD_PARAMETERS, "unload")
-        await self._repository.unload(name, str(parameters.get("version", "")))
+        await self._repository.unload(*_named(name, parameters))
         self._models.forget()
 
     # -- inference
@@ -125,38 +129,47 @@ class Front:
         """`local`: the caller came over the Unix socket, so shared memory may be named. Raises OIP_*, ARENA_*, WORKER_*."""
         model = await self._models.find(name, version)
         try:
-            return await self._infer(model, not version, parse, render, local)
+            return await self._infer(model, not version, parse, render, local, _swapped)
         except SkerryError as refused:
-            if refused.code not in RETRY_ON_A_FRESH_LIST:
+            if not _swapped(refused):
                 raise
-        self._models.forget()  # the version was swapped under our hands
-        return await self._infer(await self._models.find(name, version), not version, parse, render, local)
+        self._models.forget()
+        return await self._infer(await self._models.find(name, version), not version, parse, render, local, _never)
 
-    async def _infer(self, model: Model, any_version: bool, parse: Parse, render: Render[T], local: bool) -> T:
+    async def _infer(self, model: Model, any_version: bool, parse: Parse, render: Render[T], local: bool, again: Again) -> T:
+        """`again`: after which failures the request is asked once more; those are not counted."""
         began_ns = time.monotonic_ns()
         self._models.announce(model)
         try:
             request = parse(model)
+            request = request._replace(read_ns=time.monotonic_ns() - began_ns)
         except BaseException as failed:
             self._failed(model, began_ns, failed)
             raise
         candidate = self._trial.canary(model, request.id) if any_version else None
         if candidate is not None:
             try:
-                rendered = await self._answer(candidate, request, render, local, began_ns, CANARYS_TIME)
+                rendered = await self._answer(candidate, request, render, local, began_ns, _the_models_fault, CANARYS_TIME)
             except SkerryError as failed:
-                if failed.code.startswith("OIP_"):
-                    raise  # the request's own fault
+                if not _the_models_fault(failed):
+                    raise
                 self._trial.canary_failed(candidate)
                 if failed.code in RETRY_ON_A_FRESH_LIST:
                     self._models.forget()  # the trial is over
             else:
                 self._trial.canary_answered(candidate)
                 return rendered
-        return await self._answer(model, request, render, local, began_ns)
+        return await self._answer(model, request, render, local, began_ns, again)
 
     async def _answer(
-        self, model: Model, request: InferRequest, render: Render[T], local: bool, began_ns: int, share_of_time: float = 1.0
+        self,
+        model: Model,
+        request: InferRequest,
+        render: Render[T],
+        local: bool,
+        began_ns: int,
+        again: Again,
+        share_of_time: float = 1.0,
     ) -> T:
         try:
             call = _Call(lambda: self.shared_memory(local), request, model, began_ns, self.limits.timeout_s, share_of_time)
@@ -170,7 +183,8 @@ class Front:
 
             rendered = await seat.infer(call.fill, use, call.deadline_ns, call.priority)
         except BaseException as failed:
-            self._failed(model, began_ns, failed, hurried=request.timeout_us > 0)
+            if not (isinstance(failed, SkerryError) and again(failed)):
+                self._failed(model, began_ns, failed, hurried=request.timeout_us > 0)
             raise
         self._counts_of(model).answer(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
         return rendered
@@ -206,12 +220,13 @@ class _Call:
         limit_ns = int(limit_s * 1e9)
         self.deadline_ns = began_ns + int(share_of_time * (min(request.timeout_us * 1000, limit_ns) or limit_ns))
         self.priority = LOW if request.low_priority else HIGH
-        self._read_ns = time.monotonic_ns() - began_ns
+        self._waits_ns, self._read_ns = time.monotonic_ns(), request.read_ns
         self._answered_ns = self._queue_ns = self._infer_ns = 0
 
     def fill(self, cell: Array) -> None:
         self.cell = cell
         before_ns = time.monotonic_ns()
+        self._queue_ns = before_ns - self._waits_ns  # for a seat and a cell
         given, part = self._input, self._input.part
         cell[...] = given.values if part is None else from_bytes(given.name, given.datatype, given.shape, self._shared().read(part))
         self._read_ns += time.monotonic_ns() - before_ns
@@ -219,7 +234,8 @@ class _Call:
     def outputs(self, answer: Answer, labels: tuple[str, ...]) -> tuple[OutputTensor, ...]:
         """Raises RejectedError WORKER_NOT_FINITE: no JSON can say it, and nobody shall take it for an answer."""
         self._answered_ns = time.monotonic_ns()
-        self._queue_ns, self._infer_ns = int(answer.queue_us * 1000), int(answer.compute_us * 1000)
+        self._queue_ns += int(answer.queue_us * 1000)
+        self._infer_ns = int(answer.compute_us * 1000)
         if not answer.finite:
             raise error("WORKER_NOT_FINITE", self._model.name)
         wanted, offered = self._wanted, self._model.output
@@ -236,6 +252,28 @@ class _Call:
     def _written(self, part: Part, data: bytes) -> Part:
         self._shared().write(part, data)
         return part._replace(byte_size=len(data))
+
+
+def _named(name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+    """Raises RejectedError OIP_NOT_ADMITTED for what no model can be called: the agent is not told of it."""
+    version = str(parameters.get("version", ""))
+    if len(name) > MAX_NAME or len(version) > MAX_NAME:
+        raise error("OIP_NOT_ADMITTED", name[:MAX_NAME], "no model has so long a name or version")
+    return name, version
+
+
+def _swapped(failed: SkerryError) -> bool:
+    """The version, under our hands."""
+    return failed.code in RETRY_ON_A_FRESH_LIST
+
+
+def _the_models_fault(failed: SkerryError) -> bool:
+    """Not the request's own."""
+    return not failed.code.startswith("OIP_")
+
+
+def _never(failed: SkerryError) -> bool:
+    return False
 
 
 def _tensor(signature: Signature) -> dict[str, Any]:

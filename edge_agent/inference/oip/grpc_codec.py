@@ -50,6 +50,7 @@ _CONTENTS: Mapping[str, str] = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 _LENGTH_DELIMITED = 2
+_TENSORS = (pb.ModelInferRequest.INPUTS_FIELD_NUMBER, pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER)
 _RAW_INPUT = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _RAW_OUTPUT = bytes([pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
@@ -107,7 +108,7 @@ class _Spec(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
     part: Part | None
-    contents: Any
+    contents: Any  # None without any
 
 
 def read_inference(data: bytes) -> Inference:
@@ -128,7 +129,20 @@ def read_inference(data: bytes) -> Inference:
     except ValueError as broken:
         raise error("OIP_REQUEST", "", "the message cannot be read") from broken
     text = b"".join(head)
-    return Inference(_remembered_head(text) if raw and len(text) <= REMEMBERED_BYTES else Head(text), tuple(raw))
+    if len(text) <= REMEMBERED_BYTES:
+        return Inference(_remembered_head(text) if raw else Head(text), tuple(raw))
+    _check_tensors(memoryview(text))
+    return Inference(Head(text), tuple(raw))
+
+
+def _check_tensors(head: memoryview) -> None:
+    """Raises RejectedError OIP_REQUEST for more fields within inputs and outputs than any has use for: mostly parameters."""
+    count = 0
+    for field in fields(head, 0, len(head)):
+        if field.number in _TENSORS:
+            count += sum(1 for _ in islice(fields(head, field.start, field.end), MAX_FIELDS + 1))
+            if count > MAX_FIELDS:
+                raise error("OIP_REQUEST", "", f"more than {MAX_FIELDS} fields of tensors")
 
 
 @lru_cache(REMEMBERED_HEADS)
@@ -162,11 +176,13 @@ def _spec(tensor: Any) -> _Spec:
     name, datatype, shape = tensor.name, check_datatype(tensor.name, tensor.datatype), shape_of(tensor.name, tensor.shape)
     parameters = values_of(tensor.parameters)
     known(parameters, INPUT_PARAMETERS, "input")
-    return _Spec(name, datatype, shape, part_of(parameters), tensor.contents)
+    return _Spec(name, datatype, shape, part_of(parameters), tensor.contents if tensor.contents.ListFields() else None)
 
 
 def _input(spec: _Spec, raw: Iterator[memoryview], all_raw: bool, most_elements: int) -> InputTensor:
     name, datatype, shape, part, contents = spec
+    if (part is not None or all_raw) and contents is not None:
+        raise error("OIP_TENSOR", name, "an input has its data in exactly one place: contents, raw_input_contents or shared memory")
     if part is not None:
         return InputTensor(name, datatype, shape, None, part)
     if all_raw:
@@ -187,9 +203,9 @@ def _contents(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -
     field = _CONTENTS.get(datatype)
     if field is None:
         raise error("OIP_TENSOR", name, f"{datatype} travels in raw_input_contents")
-    if any(len(value) for other, value in contents.ListFields() if other.name != field):
+    if contents is not None and any(len(value) for other, value in contents.ListFields() if other.name != field):
         raise error("OIP_TENSOR", name, f"{datatype} travels in {field}")
-    values = getattr(contents, field)
+    values = () if contents is None else getattr(contents, field)
     if len(values) != math.prod(shape):
         raise error("OIP_TENSOR", name, f"{len(values)} elements in {field}, the shape has {math.prod(shape)}")
     if datatype == "BYTES":

@@ -35,15 +35,18 @@ def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] 
 
 
 async def _live(call: Call) -> Reply:
-    return Reply(200)
+    return reply({"live": True})
 
 
 async def _ready(call: Call) -> Reply:
-    return Reply(200 if await call.front.ready() else 400)
+    """By its status, as Triton's clients look, and by its text, as KServe's do."""
+    ready = await call.front.ready()
+    return reply({"ready": ready}, 200 if ready else 400)
 
 
 async def _model_ready(call: Call) -> Reply:
-    return Reply(200 if await call.front.model_ready(*_model(call)) else 400)
+    ready = await call.front.model_ready(*_model(call))
+    return reply({"name": call.parts[0], "ready": ready}, 200 if ready else 400)
 
 
 async def _metadata(call: Call) -> Reply:
@@ -102,6 +105,11 @@ async def _cuda(call: Call) -> Reply:
     raise error("OIP_UNSUPPORTED", "CUDA shared memory")
 
 
+async def _no_cuda(call: Call) -> Reply:
+    """There are no such regions: programs that begin by unregistering all are right."""
+    return Reply(200) if call.parts == () else await _cuda(call)
+
+
 async def _metrics(call: Call) -> Reply:
     return Reply(200, (await call.front.metrics()).encode(), TEXT)
 
@@ -144,7 +152,7 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Endpoint]] = {
     (*_SHM, "region", "*", "register"): {"POST": _register},
     (*_SHM, "region", "*", "unregister"): {"POST": _unregister},
     (*_CUDA, "status"): {"GET": _cuda},
-    (*_CUDA, "unregister"): {"POST": _cuda},
+    (*_CUDA, "unregister"): {"POST": _no_cuda},
     (*_CUDA, "region", "*", "status"): {"GET": _cuda},
     (*_CUDA, "region", "*", "register"): {"POST": _cuda},
     (*_CUDA, "region", "*", "unregister"): {"POST": _cuda},

@@ -14,8 +14,8 @@ from threading import Event, Lock
 from typing import NamedTuple
 
 from contracts.errors import SkerryError, error
-from edge_agent.inference.client import LOW, Answer, Array
-from edge_agent.inference.oip.compare import Comparison, Route, Verdict
+from edge_agent.inference.client import FAULTS_OF_A_MODEL, LOW, Answer, Array
+from edge_agent.inference.oip.compare import NO_ANSWER, Comparison, Route, Verdict
 from edge_agent.inference.oip.models import Model
 from edge_agent.inference.oip.ports import SeatClient
 
@@ -35,7 +35,7 @@ class Copy(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    code: str = ""  # why it was shed
+    code: str = ""  # why it was shed, or why the candidate gave no answer
     compute_us: float = 0.0
     verdict: Verdict | None = None
 
@@ -89,8 +89,8 @@ class Shadow:
         try:
             answer, route = self._answer(copy)
         except SkerryError as shed:
-            return Outcome(shed.code)
-        verdict = self._compare(copy, route)(copy.output, answer.output) if answer.finite else None
+            return Outcome(shed.code, verdict=NO_ANSWER if shed.code in FAULTS_OF_A_MODEL else None)
+        verdict = self._compare(copy, route)(copy.output, answer.output) if answer.finite else NO_ANSWER
         return Outcome("", answer.compute_us, verdict)
 
     def _answer(self, copy: Copy) -> tuple[Answer, Route]:

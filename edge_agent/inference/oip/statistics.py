@@ -119,8 +119,8 @@ def _shed(trials: Trials) -> Iterator[str]:
 
 
 def _pending(pending: Mapping[tuple[str, str], int]) -> Iterator[str]:
-    yield from _head("nv_inference_pending_request_count", "Requests that wait for a cell or an answer", "gauge")
-    yield from (f"nv_inference_pending_request_count{{{_labels(*key)}}} {value}" for key, value in pending.items())
+    yield from _head("skerry_oip_pending", "Requests that wait for a cell or an answer", "gauge")
+    yield from (f"skerry_oip_pending{{{_labels(*key)}}} {value}" for key, value in pending.items())
 
 
 def _queue(counts: Counts) -> Iterator[str]:

@@ -103,9 +103,11 @@ class Trial:
         counts = self._counts_of(copy.candidate)
         if outcome.code:
             counts.shed[outcome.code] += 1
-            return
+            if outcome.verdict is None:
+                return
         window = self._window(Pair(copy.live, copy.candidate))
-        window.shadow_answered(outcome.compute_us)
+        if not outcome.code:
+            window.shadow_answered(outcome.compute_us)
         if outcome.verdict is not None:
             window.pair(*outcome.verdict)
             counts.compared += 1
