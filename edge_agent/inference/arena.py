@@ -39,7 +39,10 @@ def geometry_for(input_: TensorSpec, output: TensorSpec, seats: int, cells_per_s
 
 
 class Arena:
-    """Owns one memfd, one request eventfd and one response eventfd per seat until `close`."""
+    """Owns until `close`: the memory of the cells, one request eventfd, one response eventfd per seat, and the worker's page.
+
+    By that page the agent judges the worker, since whoever has a seat can write into the memory of the cells.
+    """
 
     def __init__(self, geometry: wire.Geometry) -> None:
         """Raises OSError when there is no descriptor or memory left."""
@@ -49,10 +52,14 @@ class Arena:
             os.ftruncate(self.memfd, geometry.total_bytes)
             # Nobody who holds the descriptor can shrink it: that would be a SIGBUS for all others.
             fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self.page_fd = _owned(undo, os.memfd_create("skerry-worker", os.MFD_CLOEXEC))
+            os.ftruncate(self.page_fd, wire.PAGE_BYTES)
             self.request_fd = _owned(undo, _eventfd())
             self.response_fds = tuple(_owned(undo, _eventfd()) for _ in range(geometry.seats))
             self._memory = mmap.mmap(self.memfd, geometry.total_bytes)
-            wire.write_geometry(self._memory, geometry)
+            self._page = mmap.mmap(self.page_fd, wire.PAGE_BYTES)
+            for memory in (self._memory, self._page):
+                wire.write_geometry(memory, geometry)
             undo.pop_all()
 
     @classmethod
@@ -86,15 +93,15 @@ class Arena:
         return state not in (wire.CellState.REQUESTED, wire.CellState.BUSY)
 
     def word(self, which: wire.Word) -> int:
-        return wire.word(self._memory, which)
+        """Of the worker's page."""
+        return wire.word(self._page, which)
 
     def close_to_requests(self) -> None:
         """Clients see it at their next request, without a call."""
         wire.set_word(self._memory, wire.Word.CLOSED, 1)
 
     def mark_absent(self) -> None:
-        """The worker is gone; its successor will say otherwise, and finds the geometry as it was made, whatever clients wrote there."""
-        wire.write_geometry(self._memory, self.geometry)
+        """The worker is gone; its successor will say otherwise."""
         wire.set_word(self._memory, wire.Word.STATE, wire.WorkerState.ABSENT)
         wire.set_word(self._memory, wire.Word.PID, 0)
 
@@ -104,7 +111,8 @@ class Arena:
 
     def close(self) -> None:
         self._memory.close()
-        for descriptor in (self.memfd, self.request_fd, *self.response_fds):
+        self._page.close()
+        for descriptor in (self.memfd, self.page_fd, self.request_fd, *self.response_fds):
             os.close(descriptor)
 
 

@@ -286,7 +286,7 @@ class WorkerHost:
             undo.callback(os.close, reports)
             try:
                 os.set_blocking(writer, True)
-                passed = (memfd, request_fd, *worker.arena.response_fds, writer)
+                passed = (memfd, worker.arena.page_fd, request_fd, *worker.arena.response_fds, writer)
                 child = Child(self._argv(worker, writer), passed, self._code_root())
             finally:
                 os.close(writer)
@@ -304,7 +304,8 @@ class WorkerHost:
         return [
             *(self._python, "-X", "faulthandler", "-m", "edge_agent.inference.worker"),
             *("--slot", os.path.abspath(worker.slot), "--variant", str(worker.variant), "--parent-pid", str(os.getpid())),
-            *("--arena-fd", str(memfd), "--request-fd", str(request_fd), "--control-fd", str(control_fd)),
+            *("--arena-fd", str(memfd), "--page-fd", str(worker.arena.page_fd), "--request-fd", str(request_fd)),
+            *("--control-fd", str(control_fd)),
             *("--response-fds", ",".join(map(str, worker.arena.response_fds)), "--spin-us", str(self._settings.spin_us)),
             *(("--batch-delay-us", str(self._settings.batch_delay_us)) if self._batches(worker.manifest) else ()),
         ]

@@ -82,7 +82,9 @@ class WorkerState(IntEnum):
 
 
 class Word(IntEnum):
-    """Index of a u64 in the header that the worker writes and everybody reads; CLOSED is the agent's."""
+    """Index of a u64 that the worker writes: PID and STATE in the arena's header, for everybody; HEARTBEAT_NS, SERVED and STARTS in a page
+    that clients do not have. CLOSED, in the arena, is the agent's.
+    """
 
     PID = 0
     STATE = 1

@@ -103,7 +103,7 @@ class ArenaMachine(RuleBasedStateMachine):
     @rule()
     def start_worker(self) -> None:
         self.session = DyingSession()
-        self.server = Server(SLOT, self.arena.memfd, self.arena.request_fd, self.arena.response_fds)
+        self.server = Server(SLOT, self.arena.memfd, self.arena.page_fd, self.arena.request_fd, self.arena.response_fds)
         self.server.bind(self.session)
         self.server.take_over()
 

@@ -52,7 +52,9 @@ class Rig:
     def __init__(self, delay_us: int) -> None:
         self.arena = Arena.for_tensors(ROW, ROW, seats=1, cells_per_seat=8)
         self.session = Doubling()
-        self.server = BatchServer(SLOT, self.arena.memfd, self.arena.request_fd, self.arena.response_fds, delay_us=delay_us)
+        self.server = BatchServer(
+            SLOT, self.arena.memfd, self.arena.page_fd, self.arena.request_fd, self.arena.response_fds, delay_us=delay_us
+        )
         self.server.bind(self.session)
         self.server.take_over()
         memfd, request_fd, response_fd = (os.dup(number) for number in self.arena.descriptors(0))

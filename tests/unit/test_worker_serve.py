@@ -53,7 +53,7 @@ class Echo:
 class Rig:
     def __init__(self) -> None:
         self.arena = Arena.for_tensors(INPUT, OUTPUT, seats=2, cells_per_seat=3)
-        self.server = Server(SLOT, self.arena.memfd, self.arena.request_fd, self.arena.response_fds)
+        self.server = Server(SLOT, self.arena.memfd, self.arena.page_fd, self.arena.request_fd, self.arena.response_fds)
         self.session = Echo()
         self.server.bind(self.session)
         self.server.take_over()
@@ -122,6 +122,24 @@ def test_an_eventfd_that_a_client_made_to_block_holds_up_nobody(rig: Rig) -> Non
         os.set_blocking(eventfd, True)
     rig.arena.cancel(0)
     assert rig.arena.settle(0)
+
+
+def test_nothing_that_a_client_writes_makes_the_worker_look_hung_or_its_successor_fail(rig: Rig) -> None:
+    memory = rig.clients[0]._memory
+    memory[: wire.PAGE_BYTES] = bytes(wire.PAGE_BYTES)
+    rig.server.step()
+    assert rig.arena.silent_s() < 60
+    rig.server = Server(SLOT, rig.arena.memfd, rig.arena.page_fd, rig.arena.request_fd, rig.arena.response_fds)
+    rig.server.bind(rig.session)
+    rig.server.take_over()
+    assert (rig.arena.word(wire.Word.STARTS), rig.arena.silent_s() < 60) == (2, True)
+    assert rig.clients[1].collect(_served(rig, rig.clients[1])).output.tolist() == [[5, 0]]
+
+
+def _served(rig: Rig, client: Client) -> Ticket:
+    ticket = client.submit(values(5), later())
+    rig.server.step()
+    return ticket
 
 
 @pytest.mark.parametrize("word", [wire.Status.OK, 77])

@@ -77,7 +77,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _server(slot: Slot, options: argparse.Namespace) -> Server:
-    descriptors = options.arena_fd, options.request_fd, [int(number) for number in options.response_fds.split(",")]
+    descriptors = options.arena_fd, options.page_fd, options.request_fd, [int(number) for number in options.response_fds.split(",")]
     if options.batch_delay_us is None:
         return Server(slot, *descriptors, options.spin_us)
     return BatchServer(slot, *descriptors, options.spin_us, options.batch_delay_us)
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", type=int, default=0, help="index in the manifest's variants (default 0)")
     parser.add_argument("--parent-pid", type=int, default=0, help="die with this process; 0 = stand alone")
     parser.add_argument("--arena-fd", type=int)
+    parser.add_argument("--page-fd", type=int, help="the page by which the agent judges us")
     parser.add_argument("--request-fd", type=int)
     parser.add_argument("--response-fds", help="one eventfd per seat, comma-separated")
     parser.add_argument("--spin-us", type=int, default=0, help="look this long for a request before each wait (default 0)")

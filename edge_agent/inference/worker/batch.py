@@ -25,10 +25,11 @@ MARGIN_NS = 1_000_000  # for waking up, copying the rows and telling
 
 class BatchServer(Server):
     def __init__(
-        self, slot: Slot, arena_fd: int, request_fd: int, response_fds: Sequence[int], spin_us: int = 0, delay_us: int = 0
+        self, slot: Slot, arena_fd: int, page_fd: int, request_fd: int, response_fds: Sequence[int], spin_us: int = 0, delay_us: int = 0
     ) -> None:
         """`slot` has the model's shapes, the arena those of one row. Raises as Server."""
-        super().__init__(replace(slot, input=one_row(slot.input), output=one_row(slot.output)), arena_fd, request_fd, response_fds, spin_us)
+        rows = replace(slot, input=one_row(slot.input), output=one_row(slot.output))
+        super().__init__(rows, arena_fd, page_fd, request_fd, response_fds, spin_us)
         self._rows, self._delay_ns = slot.input.shape[0], delay_us * 1000
         self._inputs, self._outputs = (np.zeros(tensor.shape, tensor.dtype) for tensor in (slot.input, slot.output))
         self._views: list[tuple[Array, Array]] = []

@@ -34,20 +34,20 @@ class Cell(NamedTuple):
 
 
 class Server:
-    def __init__(self, slot: Slot, arena_fd: int, request_fd: int, response_fds: Sequence[int], spin_us: int = 0) -> None:
+    def __init__(self, slot: Slot, arena_fd: int, page_fd: int, request_fd: int, response_fds: Sequence[int], spin_us: int = 0) -> None:
         """Raises StartError BUNDLE_SELF_TEST when the arena does not fit the slot. `spin_us`: how long to look before each wait."""
-        self._memory = mmap.mmap(arena_fd, 0)
-        self._geometry = wire.read_geometry(self._memory)
+        self._memory, self._page = mmap.mmap(arena_fd, 0), mmap.mmap(page_fd, 0)
+        self._geometry = wire.read_geometry(self._page)  # no client can have written there
         if (self._geometry.input_bytes, self._geometry.output_bytes) != (slot.input.size_bytes, slot.output.size_bytes):
             raise StartError("BUNDLE_SELF_TEST", "the arena was made for other tensors")
         self._slot, self._request_fd, self._response_fds = slot, request_fd, response_fds
         self._spin = Spin(spin_us)
-        self._served = wire.word(self._memory, Word.SERVED)
+        self._served = wire.word(self._page, Word.SERVED)
         self._cells: list[Cell] = []
         self._leaked: Callable[[], bool] = lambda: False
         self._say(Word.PID, os.getpid())
         self._say(Word.STATE, WorkerState.STARTING)
-        self._say(Word.STARTS, wire.word(self._memory, Word.STARTS) + 1)
+        wire.set_word(self._page, Word.STARTS, wire.word(self._page, Word.STARTS) + 1)
 
     def bind(self, session: Session) -> None:
         """Bind the session to each cell's areas, so that a request moves no bytes."""
@@ -152,7 +152,7 @@ class Server:
         wire.signal(cell.response_fd)
 
     def _beat(self) -> None:
-        wire.beat(self._memory, time.monotonic_ns(), self._served)
+        wire.beat(self._page, time.monotonic_ns(), self._served)
 
     def _say(self, which: Word, value: int) -> None:
         wire.set_word(self._memory, which, value)
