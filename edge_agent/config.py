@@ -23,15 +23,17 @@ class SourceConfig(_Table):
     kind: Literal["folder", "video", "camera", "topic"] = "folder"  # the first two again and again; of the others the newest picture
     path: Path | None = None  # of the folder or the file
     url: str | None = None  # of the camera: rtsp://, http:// (MJPEG) or /dev/video0; of the topic: mqtt://host/topic, mqtts://host/topic
-    silence_s: float = Field(default=5, gt=0)  # a camera or topic that sends nothing for so long is connected to again
-    fps: float = Field(default=20, gt=0, le=1000)  # frames per second
+    silence_s: float = Field(default=5, gt=0, le=86400)  # a camera or topic that sends nothing for so long is connected to again
+    fps: float = Field(default=20, ge=1e-6, le=1000)  # frames per second
     deadline_frames: float = Field(default=2, gt=0, le=1000)  # a frame is given up this many frame times after it was due
 
     @model_validator(mode="after")
     def _has_its_place(self) -> SourceConfig:
         wanted, other = ("url", self.path) if self.kind in ("camera", "topic") else ("path", self.url)
+        if self.kind == "camera" and not re.fullmatch(r"(rtsps?|https?)://\S+|/dev/\S+", self.url or ""):
+            raise ValueError("a camera's url is rtsp://..., http://... or /dev/...")
         if self.kind == "topic" and not _is_topic(self.url or ""):
-            raise ValueError("a topic's url is mqtt://host[:port]/topic or mqtts://host[:port]/topic, without # and ?")
+            raise ValueError("a topic's url is mqtt://host[:port]/topic or mqtts://host[:port]/topic, without #, + and ?")
         if getattr(self, wanted) is None or other is not None:
             raise ValueError(f"a source of kind {self.kind} has {wanted}, and no {'path' if wanted == 'url' else 'url'}")
         return self
@@ -42,7 +44,7 @@ def _is_topic(url: str) -> bool:
         host, port = urlsplit(url).hostname, urlsplit(url).port
     except ValueError:
         return False
-    return bool(host) and port != 0 and re.fullmatch(r"mqtts?://[^/@?#\s]+/[^?#\0]+", url) is not None
+    return bool(host) and port != 0 and re.fullmatch(r"mqtts?://[^/@?#\s]+/[^?#+\0]+", url) is not None
 
 
 class BudgetConfig(_Table):

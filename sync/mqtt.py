@@ -59,6 +59,7 @@ class Settings:
     receive_maximum: int = 64
     keepalive_s: int = 20
     max_packet_bytes: int = MAX_PACKET_BYTES
+    retained: bool = True  # whether what was retained before we came is wanted
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,8 @@ class PahoLink:
             return
         receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
         self._connected = Connected(receive_maximum, getattr(properties, "MaximumPacketSize", None))
-        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._settings.subscriptions])
+        retained = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if self._settings.retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        client.subscribe([(topic, SubscribeOptions(qos=1, retainHandling=retained)) for topic in self._settings.subscriptions])
 
     def _on_subscribe(self, _client: paho.Client, _data: object, _mid: int, _reasons: object, _properties: object) -> None:
         self._sink(self._connected)

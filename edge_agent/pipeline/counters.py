@@ -52,6 +52,10 @@ class Counters:
         self.set(which, before + more)
         return before
 
+    def clear(self) -> None:
+        for which in Count:
+            self.set(which, 0)
+
     def pending(self) -> int:
         """Frames whose outcome is not known yet."""
         return self.get(Count.FRAMES) - sum(self.get(settled) for settled in (Count.ACCEPTED, Count.REFUSED, Count.KEPT))

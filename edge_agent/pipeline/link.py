@@ -267,6 +267,11 @@ class PipelineLink:
         counters = self._counters = Counters(self._counters_fd)
         if self._accepted_rows is not None:
             ledger = await asyncio.to_thread(self._accepted_rows)
+            counted = counters.get(Count.LEDGER_BASE) + counters.get(Count.ACCEPTED)
+            if not new and ledger < counted:  # of another state folder: a device that was enrolled anew
+                self._log.alarm("counters_begin_anew", ledger=ledger)
+                counters.clear()
+                new = True
             if new:
                 counters.set(Count.LEDGER_BASE, ledger)
             counters.set(Count.ACCEPTED, ledger - counters.get(Count.LEDGER_BASE))

@@ -49,37 +49,52 @@ class Seen:
     detail: str = ""  # of FRAME_SHAPE
     shadow_answer: Answer | None = None
     shadow_label: Mapping[str, Any] | None = None
-    shadow_failed: bool = False  # by its own fault: refused, crashed, not finite
+    shadow_failed: bool = False  # by its own fault: refused, crashed, not finite, no use for the frame
 
 
 def infer(frame: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Seen:
     """One frame through both models at once; both answers are waited for until the same deadline (CLOCK_MONOTONIC)."""
     try:
         values = live.processing.pre(frame)
-    except FrameUnfitError as unfit:
+        unfit = _unfit(values, live)
+    except (FrameUnfitError, MemoryError) as why:
+        unfit = str(why) or "there is no memory for it"
+    if unfit:
         return Seen(code="FRAME_SHAPE", detail=f"{live.name} has no use for a frame of {' x '.join(map(str, frame.shape))}: {unfit}")
     try:
         ticket = live.client.submit(values, deadline_ns)
     except SkerryError as refused:
         return Seen(code=refused.code)
-    shadow_ticket = _submit_shadow(frame, values, live, shadow, deadline_ns)
+    shadow_ticket, shadow_unfit = _submit_shadow(frame, values, live, shadow, deadline_ns)
     try:
         answer = live.client.collect(ticket)
     except SkerryError as refused:
         _collect(shadow, shadow_ticket)
         return Seen(code=refused.code)
     other, code = _collect(shadow, shadow_ticket)
-    failed = code in FAULTS_OF_A_MODEL or (other is not None and not other.finite)
+    failed = shadow_unfit or code in FAULTS_OF_A_MODEL or (other is not None and not other.finite)
     return Seen(answer, _label(live, answer, frame), shadow_answer=other, shadow_label=_label(shadow, other, frame), shadow_failed=failed)
 
 
-def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | None, deadline_ns: int) -> Ticket | None:
+def _unfit(values: Array, model: Model) -> str:
+    """Why this is no input of the model, "" if it is one."""
+    wanted = model.client.input_shape
+    return "" if values.shape == wanted else f"it becomes {values.shape}, the model takes {wanted}"
+
+
+def _submit_shadow(frame: Array, values: Array, live: Model, shadow: Model | None, deadline_ns: int) -> tuple[Ticket | None, bool]:
+    """And whether it has no use for this frame, which the live model has."""
     if shadow is None:
-        return None
+        return None, False
     try:
-        return shadow.client.submit(values if shadow.spec == live.spec else shadow.processing.pre(frame), deadline_ns)
-    except (SkerryError, FrameUnfitError):
-        return None
+        values = values if shadow.spec == live.spec else shadow.processing.pre(frame)
+        if _unfit(values, shadow):
+            return None, True
+        return shadow.client.submit(values, deadline_ns), False
+    except FrameUnfitError:
+        return None, True
+    except (SkerryError, MemoryError):
+        return None, False
 
 
 def _collect(model: Model | None, ticket: Ticket | None) -> tuple[Answer | None, str]:

@@ -6,11 +6,13 @@ import contextlib
 import io
 import re
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import wave
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,43 @@ def test_a_picture_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) ->
         source.take(0)
 
 
+def test_a_video_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 8200, 4200, "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame(8200, 4200, "yuvj420p")))
+        container.mux(stream.encode())
+    with pytest.raises(FrameError):
+        open_source({"kind": "video", "path": str(tmp_path / "a.avi")}).take(0)
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"cHRM", b"gAMA", b"tRNS", b"pHYs", b"zTXt", b"iTXt", b"eXIf", b"sRGB"])
+@pytest.mark.parametrize("length", [0, 1])
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+def test_a_chunk_that_ends_early_is_a_frame_or_a_reason(kind: bytes, length: int, before: bytes) -> None:
+    """Behind the pixels, too, where Pillow looks at it only when they are unpacked."""
+    picture = io.BytesIO()
+    Image.new("L", SIZE, 9).save(picture, "PNG")
+    content, chunk = picture.getvalue(), kind + bytes(length)
+    at = content.index(before) - 4
+    content = content[:at] + struct.pack(">I", length) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[at:]
+    with contextlib.suppress(FrameError):
+        assert decoded(io.BytesIO(content), "it").dtype == np.uint8
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_jpeg_of_many_scans_is_a_reason(tmp_path: Path, from_file: bool) -> None:
+    picture = io.BytesIO()
+    Image.new("L", SIZE, 9).save(picture, "JPEG", progressive=True)
+    content = picture.getvalue()
+    assert decoded(io.BytesIO(content), "it").shape == (SIZE[1], SIZE[0])
+    at = content.index(b"\xff\xda")
+    source = tmp_path / "a.png"
+    source.write_bytes(content[:at] + content[at:-2] * 101 + content[-2:])
+    with pytest.raises(FrameError, match="scans, more than 100"):
+        decoded(source if from_file else io.BytesIO(source.read_bytes()), "it")
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_whatever_stands_in_a_picture_it_is_a_frame_or_a_reason(data: st.DataObject) -> None:
@@ -240,6 +279,17 @@ def test_a_broker_that_dies_is_connected_to_again_and_what_is_no_picture_is_skip
     first(source)
     publisher.kill_broker()
     why(source, lambda said: "no new frame" not in said)
+    publisher.start()
+    assert first(source).shape[:2] == (SIZE[1], SIZE[0])
+    source.close()
+
+
+def test_what_a_broker_kept_is_no_frame_of_now(publisher: PicturePublisher) -> None:
+    """It would be answered again at each connection."""
+    publisher.start_broker()
+    publisher.keep()
+    source = open_source({"kind": "topic", "url": publisher.url, "silence_s": 0.3})
+    assert "no picture for" in why(source, lambda said: "no frame yet" not in said)
     publisher.start()
     assert first(source).shape[:2] == (SIZE[1], SIZE[0])
     source.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -278,26 +277,6 @@ def test_a_source_that_goes_away_costs_counted_frames_and_comes_back(tmp_path: P
             assert made.link.pid() == pid
             await made.link.close()
             made.check_books()
-
-    run(scenario())
-
-
-def test_a_frame_that_the_crop_does_not_fit_is_refused_and_the_next_one_tried(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    async def scenario() -> None:
-        async with site(tmp_path) as made:
-            digest = await made.load(onnx_slot)
-            crop = {"op": "crop", "top": 10, "left": 0, "height": 15, "width": 24}  # the pictures have 24 rows
-            spec = {**PROCESSING, "pre": [crop, *PROCESSING["pre"]]}
-            (tmp_path / "slots" / digest / "processing.json").write_text(json.dumps(spec))
-            await made.link.route(digest, None)
-            seen = await made.window(lambda window: window["frames"] > FPS // 2)
-            assert seen["refusals"].get("FRAME_SHAPE", 0) > 0
-            assert seen["accepted_rows"] == 0
-            await made.link.close()
-            made.check_books()
-            assert made.ledger.rows == []
-            assert sum(made.link.refusals.values()) == made.link.counters()["refused"] >= made.link.refusals["FRAME_SHAPE"] > 0
-            assert capfd.readouterr().err.count('"frames_unfit"') == 1, "said once, with its reason"
 
     run(scenario())
 

@@ -35,9 +35,25 @@ class PicturePublisher:
 
     def start(self) -> None:
         """The broker, and once the pictures."""
-        self._broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(self._config)])
+        if self._broker is None or self._broker.poll() is not None:
+            self.start_broker()
         if self._thread.ident is None:
             self._thread.start()
+
+    def start_broker(self) -> None:
+        self._broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(self._config)])
+
+    def keep(self) -> None:
+        """One picture, which the broker keeps for those who come later. Returns when it has it."""
+        client, connected = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5), threading.Event()
+        client.on_connect = lambda *_: connected.set()
+        client.reconnect_delay_set(1, 1)
+        client.connect_async("127.0.0.1", self._port)
+        client.loop_start()
+        assert connected.wait(DEADLINE_S)
+        client.publish(TOPIC, self._png(), qos=1, retain=True).wait_for_publish(DEADLINE_S)
+        client.disconnect()
+        client.loop_stop()
 
     def kill_broker(self) -> None:
         if self._broker is not None:
@@ -50,11 +66,15 @@ class PicturePublisher:
 
     def _publish(self) -> None:
         client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        picture = io.BytesIO()
-        self.picture.save(picture, "PNG")
+        picture = self._png()
         client.reconnect_delay_set(1, 1)
         client.connect_async("127.0.0.1", self._port)
         client.loop_start()
         while not self._closed.wait(_STEP_S):
-            client.publish(TOPIC, b"no picture" if self.rubbish.is_set() else picture.getvalue(), qos=0)
+            client.publish(TOPIC, b"no picture" if self.rubbish.is_set() else picture, qos=0)
         client.loop_stop()
+
+    def _png(self) -> bytes:
+        picture = io.BytesIO()
+        self.picture.save(picture, "PNG")
+        return picture.getvalue()

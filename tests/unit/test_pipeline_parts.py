@@ -185,6 +185,25 @@ def test_the_folder_goes_round_and_tells_broken_frames(tmp_path: Path) -> None:
     assert source.take(6)[0, 0] == 9
 
 
+def test_a_folder_may_be_filled_anew_and_what_is_no_file_is_no_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    os.mkfifo(tmp_path / "0.png")
+    Image.new("L", (4, 4), 9).save(tmp_path / "a.png")
+    source = open_source({"kind": "folder", "path": str(tmp_path)})
+    assert [source.take(number)[0, 0] for number in range(2)] == [9, 9]
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert source.take(2)[0, 0] == 9
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(FrameError, match=r"no \*\.png frame"):
+        source.take(3)
+
+
+def test_a_folder_that_nobody_can_look_into_is_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="too long"):
+        open_source({"kind": "folder", "path": str(tmp_path / ("x" * 300))}).take(0)
+
+
 def test_each_reason_for_missing_frames_is_said_once_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "skerry.pipeline")
     trouble = Trouble(Log("pipeline"))

@@ -23,9 +23,23 @@ class FolderSource:
         return
 
     def take(self, frame_no: int) -> Any:
-        """A folder without pictures is looked at again for each frame; one that has some keeps those that it had at first."""
-        self._paths = self._paths or sorted(self._folder.glob("*.png"))
-        if not self._paths:
-            raise FrameError(f"{self._folder} holds no *.png frame" if self._folder.is_dir() else f"{self._folder} is no folder")
-        path = self._paths[frame_no % len(self._paths)]
+        """A folder without pictures is looked at again for each frame; one that has some keeps those that it had, until one is gone."""
+        try:
+            path = self._path(frame_no)
+        except OSError as closed:
+            raise FrameError(f"{self._folder}: {closed.strerror}") from closed
         return decoded(path, str(path))
+
+    def _path(self, frame_no: int) -> Path:
+        self._paths = self._paths or self._listed()
+        path = self._paths[frame_no % len(self._paths)]
+        if not path.is_file():
+            self._paths = self._listed()
+            path = self._paths[frame_no % len(self._paths)]
+        return path
+
+    def _listed(self) -> list[Path]:
+        found = sorted(path for path in self._folder.glob("*.png") if path.is_file())  # a pipe would be waited for
+        if not found:
+            raise FrameError(f"{self._folder} holds no *.png frame" if self._folder.is_dir() else f"{self._folder} is no folder")
+        return found

@@ -54,7 +54,9 @@ def _settings(url: Any) -> mqtt.Settings:
     tls = ssl.create_default_context() if url.scheme == "mqtts" else None
     port = url.port or PORTS[url.scheme]
     client_id = f"skerry-frames-{secrets.token_hex(4)}"
-    return mqtt.Settings(url.hostname, port, client_id, (url.path.lstrip("/"),), tls, receive_maximum=KEPT, max_packet_bytes=MAX_BYTES)
+    return mqtt.Settings(
+        url.hostname, port, client_id, (url.path[1:],), tls, receive_maximum=KEPT, max_packet_bytes=MAX_BYTES, retained=False
+    )
 
 
 def _picture(event: mqtt.Event) -> Iterator[Array | FrameError]:

@@ -14,6 +14,7 @@ import av
 
 from edge_agent.pipeline.sources.frame_error import FrameError
 from edge_agent.pipeline.sources.newest import Newest
+from edge_agent.pipeline.sources.picture import MAX_PIXELS
 
 Array = Any
 OPEN_S = 5.0
@@ -59,7 +60,10 @@ def _pictures(url: str, kind: str | None = None, options: Mapping[str, str] | No
     with av.open(url, format=kind, options=dict(options or {}), timeout=timeout) as container:
         if not container.streams.video:
             raise FrameError(f"{_without_password(url)} holds no video")
+        container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         for frame in container.decode(video=0):
+            if frame.width * frame.height > MAX_PIXELS:
+                raise FrameError(f"{frame.width} x {frame.height} pixels, more than {MAX_PIXELS}")
             yield frame.to_ndarray(format="gray" if frame.format.name.startswith("gray") else "rgb24")
 
 
@@ -74,5 +78,5 @@ def _said_without_url(pictures: Iterator[Array]) -> Iterator[Array]:
 
 
 def _without_password(url: str) -> str:
-    scheme, slashes, rest = url.partition("://")
+    scheme, slashes, rest = url.partition("?")[0].partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if slashes else url
