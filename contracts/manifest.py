@@ -129,6 +129,9 @@ class Manifest(Wire):
         return f"bundles/{self.profile}/{self.name}-{self.number}.json"
 
 
+PROCESSING_FIELDS = frozenset({"pre", "post", "windows", "rows", "labels"})
+
+
 def processing_spec(raw: Any) -> dict[str, Any]:
     """Shape of processing.json, as docs/reference/processing.md has it:
 
@@ -136,4 +139,7 @@ def processing_spec(raw: Any) -> dict[str, Any]:
     """
     if not isinstance(raw, dict) or not isinstance(raw.get("pre"), list) or not isinstance(raw.get("post"), list):
         raise ValueError("processing.json holds two lists, pre and post")
+    unknown = sorted(raw.keys() - PROCESSING_FIELDS)
+    if unknown:  # a bundle is built once: here a misspelt name can still be said, on the device its windows would only be missing
+        raise ValueError(f"processing.json has no field {unknown[0][:40]!r}; known: {', '.join(sorted(PROCESSING_FIELDS))}")
     return raw

@@ -228,7 +228,9 @@ def test_a_member_name_is_never_a_path(name: str) -> None:
 
 @pytest.mark.parametrize("raw", [[], {}, {"pre": []}, {"pre": {}, "post": []}, "pre"])
 def test_a_processing_spec_has_two_lists(raw: object) -> None:
-    assert processing_spec({"pre": [], "post": [], "more": 1})
+    assert processing_spec({"pre": [], "post": [], "windows": [], "rows": "frames", "labels": []})
+    with pytest.raises(ValueError, match="no field 'window'; known: labels, post, pre, rows, windows"):
+        processing_spec({"pre": [], "post": [], "window": []})
     with pytest.raises(ValueError, match="pre and post"):
         processing_spec(raw)
 
