@@ -142,14 +142,14 @@ class Front:
         self._models.announce(model)
         try:
             request = parse(model)
-            request = request._replace(read_ns=time.monotonic_ns() - began_ns)
         except BaseException as failed:
             self._failed(model, began_ns, failed)
             raise
+        begun = _Begun(began_ns, time.monotonic_ns() - began_ns, local)
         candidate = self._trial.canary(model, request.id) if any_version else None
         if candidate is not None:
             try:
-                rendered = await self._answer(candidate, request, render, local, began_ns, _the_models_fault, CANARYS_TIME)
+                rendered = await self._answer(candidate, request, render, begun, _the_models_fault, CANARYS_TIME)
             except SkerryError as failed:
                 if not _the_models_fault(failed):
                     raise
@@ -159,20 +159,13 @@ class Front:
             else:
                 self._trial.canary_answered(candidate)
                 return rendered
-        return await self._answer(model, request, render, local, began_ns, again)
+        return await self._answer(model, request, render, begun, again)
 
     async def _answer(
-        self,
-        model: Model,
-        request: InferRequest,
-        render: Render[T],
-        local: bool,
-        began_ns: int,
-        again: Again,
-        share_of_time: float = 1.0,
+        self, model: Model, request: InferRequest, render: Render[T], begun: _Begun, again: Again, share_of_time: float = 1.0
     ) -> T:
         try:
-            call = _Call(lambda: self.shared_memory(local), request, model, began_ns, self.limits.timeout_s, share_of_time)
+            call = _Call(self.shared_memory, request, model, begun, self.limits.timeout_s, share_of_time)
             seat = await self._models.seat(model)
 
             def use(answer: Answer) -> T:
@@ -184,7 +177,7 @@ class Front:
             rendered = await seat.infer(call.fill, use, call.deadline_ns, call.priority)
         except BaseException as failed:
             if not (isinstance(failed, SkerryError) and again(failed)):
-                self._failed(model, began_ns, failed, hurried=request.timeout_us > 0)
+                self._failed(model, begun.at_ns, failed, hurried=request.timeout_us > 0)
             raise
         self._counts_of(model).answer(call.times(time.monotonic_ns()), time.time_ns() // 1_000_000)
         return rendered
@@ -203,24 +196,32 @@ class Front:
         return counts
 
 
+class _Begun(NamedTuple):
+    """A request that has been read."""
+
+    at_ns: int
+    read_ns: int  # how long that took
+    local: bool
+
+
 class _Call:
     """One request held against its model: what is written into the cell, and what is made of the answer."""
 
     cell: Array  # once it is filled
 
     def __init__(
-        self, shared: Callable[[], Regions], request: InferRequest, model: Model, began_ns: int, limit_s: float, share_of_time: float
+        self, shared: Callable[[bool], Regions], request: InferRequest, model: Model, begun: _Begun, limit_s: float, share_of_time: float
     ) -> None:
         """Raises RejectedError OIP_TENSOR, OIP_REGION_OWNER."""
-        self._model, self._shared, self._began_ns = model, shared, began_ns
+        self._model, self._shared, self._begun = model, shared, begun
         self._input: InputTensor = the_input(request, model.input)
         self._wanted: WantedOutput = the_output(request, model.output)
         if self._input.part or self._wanted.part:
-            shared()
+            shared(begun.local)
         limit_ns = int(limit_s * 1e9)
-        self.deadline_ns = began_ns + int(share_of_time * (min(request.timeout_us * 1000, limit_ns) or limit_ns))
+        self.deadline_ns = begun.at_ns + int(share_of_time * (min(request.timeout_us * 1000, limit_ns) or limit_ns))
         self.priority = LOW if request.low_priority else HIGH
-        self._waits_ns, self._read_ns = time.monotonic_ns(), request.read_ns
+        self._waits_ns, self._read_ns = time.monotonic_ns(), begun.read_ns
         self._answered_ns = self._queue_ns = self._infer_ns = 0
 
     def fill(self, cell: Array) -> None:
@@ -228,7 +229,11 @@ class _Call:
         before_ns = time.monotonic_ns()
         self._queue_ns = before_ns - self._waits_ns  # for a seat and a cell
         given, part = self._input, self._input.part
-        cell[...] = given.values if part is None else from_bytes(given.name, given.datatype, given.shape, self._shared().read(part))
+        cell[...] = (
+            given.values
+            if part is None
+            else from_bytes(given.name, given.datatype, given.shape, self._shared(self._begun.local).read(part))
+        )
         self._read_ns += time.monotonic_ns() - before_ns
 
     def outputs(self, answer: Answer, labels: tuple[str, ...]) -> tuple[OutputTensor, ...]:
@@ -247,10 +252,10 @@ class _Call:
         return (OutputTensor(offered.name, datatype, values.shape, None, False, self._written(wanted.part, to_bytes(datatype, values))),)
 
     def times(self, now_ns: int) -> Times:
-        return Times(now_ns - self._began_ns, self._queue_ns, self._read_ns, self._infer_ns, now_ns - self._answered_ns)
+        return Times(now_ns - self._begun.at_ns, self._queue_ns, self._read_ns, self._infer_ns, now_ns - self._answered_ns)
 
     def _written(self, part: Part, data: bytes) -> Part:
-        self._shared().write(part, data)
+        self._shared(self._begun.local).write(part, data)
         return part._replace(byte_size=len(data))
 
 

@@ -47,7 +47,6 @@ class InferRequest(NamedTuple):
     inputs: tuple[InputTensor, ...]
     outputs: tuple[WantedOutput, ...]  # () means all
     binary: bool = False  # of outputs that are not named
-    read_ns: int = 0  # how long reading it took
 
 
 class Signature(NamedTuple):
