@@ -8,34 +8,13 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from contracts.errors import SkerryError, error
 from edge_agent.inference.oip.rest import refusal
 
 MAX_CONNECTIONS = 160  # of one listener: four of them, the regions and the seats stay below 1024, the descriptors that a process may have
 MAX_HEAD_BYTES = 64 * 1024
-SMALL_BYTES = 16 * 1024
-
-
-class _WholeAnswer:
-    """The transport of one answer. A small one leaves by one system call: 6 % more of them a second. The head of a large one goes first,
-    and the caller wakes up while its body is copied to the socket.
-    """
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle, self._transport, self._head = cycle, cycle.transport, b""
-        self.close, self.is_closing = cycle.transport.close, cycle.transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """uvicorn writes a head and then all of the body; it knows the body's length by then."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.writelines((head, data))
-        elif 0 < self._cycle.expected_content_length <= SMALL_BYTES:
-            self._head = data
-        else:
-            self._transport.write(data)
 
 
 class Connection(HttpToolsProtocol):
@@ -75,8 +54,6 @@ class Connection(HttpToolsProtocol):
         self._end_wait_for_head()
         self._in_body = True
         super().on_headers_complete()
-        if self.scope["method"] != "HEAD":  # whose answer has no body
-            self.cycle.transport = _WholeAnswer(self.cycle)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Kept here until all of it came, or too much: the application can do nothing with a part, and would be woken for each piece."""
