@@ -108,6 +108,8 @@ class AttachSocket:
             try:
                 if _send(connection, {"route": lease.route}, lease.descriptors):
                     await _until_either_hangs_up(connection, lease)
+                else:
+                    self._log.alarm("arena_answer_not_sent", bundle_digest=lease.route["digest"])
             finally:
                 lease.end()
 

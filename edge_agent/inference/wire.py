@@ -240,11 +240,11 @@ def cancel(buffer: Any, offset: int) -> None:
     _U64.pack_into(buffer, offset + _DEADLINE_OFFSET, 0)
 
 
-# Whether an eventfd blocks is written in its open file, which clients, worker and agent share: anyone of them may change it for all.
-
-
 def signal(eventfd: int) -> None:
-    """Wake who waits. A counter that another process has filled up wakes as well."""
+    """Wake who waits. A counter that another process has filled up wakes as well.
+
+    Whether an eventfd blocks is written in its open file, which clients, worker and agent share: any of them may change it for all.
+    """
     if os.get_blocking(eventfd):
         os.set_blocking(eventfd, False)
     try:  # noqa: SIM105  as in `drain`

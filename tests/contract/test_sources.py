@@ -198,7 +198,7 @@ def test_a_video_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> N
         stream.width, stream.height, stream.pix_fmt = 8200, 4200, "yuvj420p"
         container.mux(stream.encode(av.VideoFrame(8200, 4200, "yuvj420p")))
         container.mux(stream.encode())
-    with pytest.raises(FrameError):
+    with pytest.raises(FrameError, match="8200 x 4200 pixels"):
         open_source({"kind": "video", "path": str(tmp_path / "a.avi")}).take(0)
 
 

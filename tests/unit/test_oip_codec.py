@@ -270,6 +270,14 @@ def test_what_no_model_has_a_use_for_is_refused_before_it_is_read() -> None:
     assert refused(parse_grpc, request) == "OIP_REQUEST"
 
 
+def test_a_large_tensor_that_is_no_message_is_refused_with_a_code() -> None:
+    """Longer than a head that is remembered, so its fields are counted first."""
+    tensor = b"\xff" * (rest_codec.REMEMBERED_BYTES + 1)
+    length = len(tensor)
+    message = bytes([5 << 3 | 2, length & 0x7F | 0x80, length >> 7]) + tensor
+    assert refused(grpc_codec.read_inference, message) == "OIP_REQUEST"
+
+
 @pytest.mark.parametrize("shape", [[0, 2**62], [2**62, 0], [2**40, 2**40]])
 def test_a_size_that_no_memory_has_is_refused_beside_a_nought_too(shape: list[int]) -> None:
     assert refused(parse, {"inputs": [{**X, "shape": shape, "data": []}]}) == "OIP_TENSOR"

@@ -229,12 +229,11 @@ class _Call:
         before_ns = time.monotonic_ns()
         self._queue_ns = before_ns - self._waits_ns  # for a seat and a cell
         given, part = self._input, self._input.part
-        cell[...] = (
-            given.values
-            if part is None
-            else from_bytes(given.name, given.datatype, given.shape, self._shared(self._begun.local).read(part))
-        )
+        cell[...] = given.values if part is None else self._shared_values(given, part)
         self._read_ns += time.monotonic_ns() - before_ns
+
+    def _shared_values(self, given: InputTensor, part: Part) -> Array:
+        return from_bytes(given.name, given.datatype, given.shape, self._shared(self._begun.local).read(part))
 
     def outputs(self, answer: Answer, labels: tuple[str, ...]) -> tuple[OutputTensor, ...]:
         """Raises RejectedError WORKER_NOT_FINITE: no JSON can say it, and nobody shall take it for an answer."""

@@ -126,17 +126,18 @@ def read_inference(data: bytes) -> Inference:
             else:
                 head.append(view[at : field.end])
             at = field.end
+        text = b"".join(head)
+        if len(text) > REMEMBERED_BYTES:
+            _check_tensors(memoryview(text))
     except ValueError as broken:
         raise error("OIP_REQUEST", "", "the message cannot be read") from broken
-    text = b"".join(head)
-    if len(text) <= REMEMBERED_BYTES:
-        return Inference(_remembered_head(text) if raw else Head(text), tuple(raw))
-    _check_tensors(memoryview(text))
-    return Inference(Head(text), tuple(raw))
+    return Inference(_remembered_head(text) if raw and len(text) <= REMEMBERED_BYTES else Head(text), tuple(raw))
 
 
 def _check_tensors(head: memoryview) -> None:
-    """Raises RejectedError OIP_REQUEST for more fields within inputs and outputs than any has use for: mostly parameters."""
+    """Raises RejectedError OIP_REQUEST for more fields within inputs and outputs than any has use for, mostly parameters; ValueError for
+    what are no fields.
+    """
     count = 0
     for field in fields(head, 0, len(head)):
         if field.number in _TENSORS:

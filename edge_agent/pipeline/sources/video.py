@@ -60,11 +60,17 @@ def _pictures(url: str, kind: str | None = None, options: Mapping[str, str] | No
     with av.open(url, format=kind, options=dict(options or {}), timeout=timeout) as container:
         if not container.streams.video:
             raise FrameError(f"{_without_password(url)} holds no video")
-        container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        video = container.streams.video[0].codec_context
+        _check_size(video.width, video.height)
+        video.options = {"max_pixels": str(MAX_PIXELS)}  # for what it says later
         for frame in container.decode(video=0):
-            if frame.width * frame.height > MAX_PIXELS:
-                raise FrameError(f"{frame.width} x {frame.height} pixels, more than {MAX_PIXELS}")
+            _check_size(frame.width, frame.height)
             yield frame.to_ndarray(format="gray" if frame.format.name.startswith("gray") else "rgb24")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise FrameError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
 
 
 def _said_without_url(pictures: Iterator[Array]) -> Iterator[Array]:
