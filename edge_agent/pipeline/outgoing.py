@@ -106,5 +106,8 @@ class Outgoing:
 
     def pending(self) -> int:
         """Rows that are neither accepted nor refused."""
-        waiting = sum(len(batch.rows) for batch in self._closed)
-        return waiting + (len(self._open.rows) if self._open else 0) + (len(self._outstanding[1].rows) if self._outstanding else 0)
+        return self.unsent() + (len(self._outstanding[1].rows) if self._outstanding else 0)
+
+    def unsent(self) -> int:
+        """Rows that nobody has been asked to accept."""
+        return sum(len(batch.rows) for batch in self._closed) + (len(self._open.rows) if self._open else 0)

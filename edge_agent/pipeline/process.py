@@ -300,7 +300,7 @@ class Process:
         while any(rows.pending() for rows in self._lanes.values()) and not self._agent_gone and time.monotonic() < until_s:
             self._request()
             self._listen(min(until_s, *(rows.due_s() for rows in self._lanes.values())))
-        self._note_lost("PIPELINE_ENDED", self._window_rows.pending())
+        self._note_lost("PIPELINE_ENDED", self._window_rows.unsent())  # of a request on its way only the agent knows
         if not self._agent_gone:
             self._close_window(time.monotonic())
 

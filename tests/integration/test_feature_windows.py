@@ -152,6 +152,21 @@ def test_refused_rows_of_windows_are_counted_and_told_and_are_no_frames(tmp_path
     run(scenario())
 
 
+def test_rows_of_windows_that_wait_for_a_full_outbox_when_the_pipeline_ends_are_counted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with site(tmp_path) as made:
+            ledger = both_lanes(made)
+            ledger.refuse_windows = error("OUTBOX_FULL", "windows")
+            pairs = {**PROCESSING, "windows": [{"name": "pairs", "frames": 2, "features": FEATURES}]}
+            await made.link.route(await made.load(onnx_slot, processing=pairs), None)
+            await made.rows(100)
+            await made.link.close()
+            ended = {number // 2 for number in ledger.numbers()}
+            assert made.link.counters()["window_rows_refused"] == len(ended) > ledger.turned_away
+
+    run(scenario())
+
+
 def test_windows_that_the_manifest_does_not_name_are_not_worked_with(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with site(tmp_path) as made:

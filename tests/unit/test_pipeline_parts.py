@@ -90,6 +90,7 @@ def test_a_batch_is_of_one_origin_and_leaves_when_full_or_old() -> None:
     first = outgoing.next_request(0.6)
     assert first is not None
     assert (first["bundle_digest"], first["rows"]) == ("a", [[1]])
+    assert (outgoing.pending(), outgoing.unsent()) == (2, 1)
     outgoing.answered({"request_no": first["request_no"]}, 0.7)
     assert outgoing.next_request(0.7) is None
     old = outgoing.next_request(1.6)
