@@ -172,6 +172,7 @@ CODES: dict[str, Code] = {
     "OIP_ENCODING": Code(_R, "the body's content encoding is not understood", "send it without Content-Encoding"),
     "OIP_CONNECTIONS": Code(_T, "this front has as many connections as it takes", "close those that are idle, or try again"),
     "OIP_MEMORY": Code(_T, "what all callers ask at once is more than this front may hold", "send less at once, or try again"),
+    "OIP_BUG": Code(_L, "the front has a bug", "send us the log of this moment: journalctl -u skerry-agent"),
     "OIP_SLOW_BODY": Code(_T, "the body did not come in time", "send it faster, or raise oip.body_s in agent.toml"),
     "OIP_UNSUPPORTED": Code(_R, "this part of the protocol is not served", "see docs/reference/oip.md"),
     "OIP_REGION": Code(_R, "the shared memory region is not valid, or the piece lies outside of it", "register what exists, in its bounds"),

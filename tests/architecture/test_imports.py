@@ -41,7 +41,7 @@ PROGRAMS = {
     "the operator's CLI": (("control_plane.cli",), ("typer", "pydantic", "cryptography", "urllib3")),
     "the domain": (("control_plane.domain",), ("pydantic",)),
 }
-_LIBRARIES["oip"] = {"grpc", "google", "uvicorn", "httptools", "uvloop", "h11", "click", "typing_extensions", "orjson"}
+_LIBRARIES["oip"] = {"grpc", "google", "httptools", "uvloop", "typing_extensions", "orjson"}
 _LIBRARIES["toml"] = {"tomli", "tomli_w"}
 _LIBRARIES["urllib3"] = {"urllib3"}
 

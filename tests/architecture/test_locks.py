@@ -40,8 +40,7 @@ def names(lock: str) -> set[str]:
 
 
 def test_the_device_has_nothing_of_the_cloud() -> None:
-    # uvicorn is on both sides: the inference front serves REST by it
-    cloud = {"fastapi", "sqlalchemy", "alembic", "mlflow-skinny", "deltalake", "pyarrow", "apscheduler", "typer"}
+    cloud = {"fastapi", "uvicorn", "sqlalchemy", "alembic", "mlflow-skinny", "deltalake", "pyarrow", "apscheduler", "typer"}
     assert names("device-py310") & cloud == set()
-    assert names("device-py38") & (cloud | {"uvicorn", "pydantic", "tuf", "cryptography", "paho-mqtt"}) == set()
+    assert names("device-py38") & (cloud | {"pydantic", "tuf", "cryptography", "paho-mqtt"}) == set()
     assert cloud <= names("control-py311")

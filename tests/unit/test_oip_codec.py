@@ -188,7 +188,7 @@ def test_a_slot_without_a_readable_manifest_has_no_labels(tmp_path: Path, manife
 def test_an_output_in_shared_memory_is_named_and_not_sent() -> None:
     output = OutputTensor("y", "FP32", (2,), None, False, Part("r", 4, 8))
     body = rest_codec.render("m", "1", "", [output])
-    (tensor,) = json.loads(body.data)["outputs"]
+    (tensor,) = json.loads(b"".join(body.pieces))["outputs"]
     assert tensor["parameters"] == {"shared_memory_region": "r", "shared_memory_offset": 4, "shared_memory_byte_size": 8}
     response = pb.ModelInferResponse.FromString(grpc_codec.render("m", "1", "", [output]))
     assert response.outputs[0].parameters["shared_memory_region"].string_param == "r"

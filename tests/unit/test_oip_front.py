@@ -1,4 +1,4 @@
-"""REST over the front in memory: bodies in pieces, callers that go, answers that must not be sent; and what is counted."""
+"""REST over the front in memory: what is refused, answers that must not be sent; and what is counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import error
+from contracts.errors import SkerryError, error
+from edge_agent.inference.oip.exchange import Head, Reply
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
@@ -33,37 +34,27 @@ class SimRepository:
 
 
 class Caller:
-    """One listener, called as uvicorn calls it."""
+    """One listener, called as its connections call it."""
 
     def __init__(self, arenas: SimArenas | None = None, local: bool = True) -> None:
         self.arenas = arenas or SimArenas(listed())
         self.app = RestApp(Front(Models(self.arenas, 4), SimRepository(), Regions([]), LIMITS), local)
 
-    async def __call__(self, method: str, path: str, *messages: dict[str, Any], headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """`messages`: what comes, then nothing more. (status, JSON); (0, "") when nothing was answered."""
-        coming, sent = list(messages), []
+    async def __call__(self, method: str, path: str, body: bytes = b"", headers: dict[bytes, bytes] | None = None) -> tuple[int, Any]:
+        """(status, JSON or text)."""
+        sent: list[tuple[int, bytes]] = []
 
-        async def receive() -> dict[str, Any]:
-            if not coming:
-                await asyncio.Event().wait()
-            return coming.pop(0)
+        def send(reply: Reply) -> None:
+            sent.append((reply.status, b"".join(reply.pieces)))
 
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
-        await self.app({"type": "http", "method": method, "path": path, "headers": raw}, receive, send)
-        if not sent:
-            return 0, ""
-        text = sent[1]["body"]
-        return sent[0]["status"], json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
+        try:
+            await self.app.begin(Head(method, path, headers or {})).answer(body, send)
+        except SkerryError as refused:
+            send(self.app.refusal(refused))
+        ((status, text),) = sent
+        return status, json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
 
 
-def piece(data: bytes, more: bool = False) -> dict[str, Any]:
-    return {"type": "http.request", "body": data, "more_body": more}
-
-
-GONE = {"type": "http.disconnect"}
 INFER = ("POST", "/v2/models/tiny/infer")
 
 
@@ -71,49 +62,19 @@ def run(call: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
     return asyncio.run(asyncio.wait_for(call, 20))
 
 
-def test_a_body_may_come_in_pieces() -> None:
-    status, answer = run(Caller()(*INFER, piece(BODY[:9], True), piece(b"", True), piece(BODY[9:])))
-    assert (status, answer["outputs"][0]["data"]) == (200, [10, 0])
-
-
-@pytest.mark.parametrize(
-    "messages", [[piece(b"x" * 1001)], [piece(b"x" * 600, True), piece(b"x" * 600)], [piece(b"x" * 600, True), piece(b"x" * 600, True)]]
-)
-def test_a_body_may_not_be_longer_than_the_limit_however_it_comes(messages: list[dict[str, Any]]) -> None:
-    status, answer = run(Caller()(*INFER, *messages))
-    assert (status, answer["code"]) == (413, "OIP_TOO_LARGE")
-    status, answer = run(Caller()(*INFER, headers={"Content-Length": "1001"}))
-    assert (status, answer["code"]) == (413, "OIP_TOO_LARGE")
-
-
-def test_a_body_that_stays_away_is_given_up() -> None:
-    status, answer = run(Caller()(*INFER, piece(BODY[:9], True)))
-    assert (status, answer["code"]) == (408, "OIP_SLOW_BODY")
-
-
-def test_a_caller_that_goes_within_its_body_gets_nothing() -> None:
-    assert run(Caller()(*INFER, piece(BODY[:9], True), GONE)) == (0, "")
-
-
-def test_a_caller_that_goes_while_the_worker_computes_takes_its_request_along() -> None:
-    caller = Caller()
-
-    async def scenario() -> tuple[int, Any]:
-        await caller(*INFER, piece(BODY))  # what is known of the model, and its seat, are there
-        caller.arenas.clients["tiny-1"][0].at_once = False
-        return await caller(*INFER, piece(BODY), GONE)
-
-    assert run(scenario()) == (0, "")
-    (client,) = caller.arenas.clients["tiny-1"]
-    assert (client.cancelled, client.free) == ([2], 2)
+def test_a_body_that_will_be_too_long_is_refused_by_its_head() -> None:
+    for path, too_long in (("/v2/models/tiny/infer", 1001), ("/v2/repository/index", 65537)):
+        status, answer = run(Caller()("POST", path, headers={b"content-length": b"%d" % too_long}))
+        assert (status, answer["code"]) == (413, "OIP_TOO_LARGE")
+    assert run(Caller()(*INFER, BODY, headers={b"content-length": b"1000"}))[0] == 200
 
 
 def test_an_answer_that_is_not_finite_is_not_sent() -> None:
     async def scenario() -> tuple[int, Any]:
         caller = Caller()
-        await caller(*INFER, piece(BODY))
+        await caller(*INFER, BODY)
         caller.arenas.clients["tiny-1"][0].finite = False
-        return await caller(*INFER, piece(BODY))
+        return await caller(*INFER, BODY)
 
     status, answer = run(scenario())
     assert (status, answer["code"]) == (500, "WORKER_NOT_FINITE")
@@ -122,10 +83,10 @@ def test_an_answer_that_is_not_finite_is_not_sent() -> None:
 def test_a_version_that_was_swapped_is_asked_again_of_the_new_one() -> None:
     async def scenario() -> tuple[int, Any]:
         caller = Caller()
-        await caller(*INFER, piece(BODY))
+        await caller(*INFER, BODY)
         caller.arenas.loaded = [listed(number=2)]
         caller.arenas.clients["tiny-1"][0].hang_up()
-        return await caller(*INFER, piece(BODY))
+        return await caller(*INFER, BODY)
 
     status, answer = run(scenario())
     assert (status, answer["model_version"]) == (200, "2")
@@ -136,33 +97,33 @@ def test_what_an_agent_does_not_answer_is_unavailable() -> None:
         def models(self) -> list[Mapping[str, Any]]:
             raise error("SETUP_NOT_RUNNING", "skerry-agent")
 
-    status, answer = run(Caller(Silent())(*INFER, piece(BODY)))
+    status, answer = run(Caller(Silent())(*INFER, BODY))
     assert (status, answer["code"]) == (503, "SETUP_NOT_RUNNING")
     assert run(Caller(Silent())("GET", "/v2/health/ready"))[0] == 400
     assert run(Caller(Silent())("GET", "/v2/health/live"))[0] == 200
 
 
 def test_the_repository_is_asked_and_configurations_are_not_taken() -> None:
-    assert len(run(Caller()("POST", "/v2/repository/index", piece(b"")))[1]) == 2
-    assert len(run(Caller()("POST", "/v2/repository/index", piece(b'{"ready": true}')))[1]) == 1
+    assert len(run(Caller()("POST", "/v2/repository/index", b""))[1]) == 2
+    assert len(run(Caller()("POST", "/v2/repository/index", b'{"ready": true}'))[1]) == 1
     for parameters, code in (({}, "OIP_NOT_ADMITTED"), ({"config": "{}"}, "OIP_PARAMETER"), ({"file:1/model.onnx": ""}, "OIP_PARAMETER")):
-        body = piece(json.dumps({"parameters": parameters}).encode())
+        body = json.dumps({"parameters": parameters}).encode()
         assert run(Caller()("POST", "/v2/repository/models/tiny/load", body))[1]["code"] == code
-    assert run(Caller()("POST", "/v2/repository/models/tiny/unload", piece(b"")))[0] == 409
+    assert run(Caller()("POST", "/v2/repository/models/tiny/unload", b""))[0] == 409
 
 
 @pytest.mark.parametrize(("local", "code"), [(True, "OIP_REGION_UNKNOWN"), (False, "OIP_REGION_OWNER")])
 def test_shared_memory_is_for_the_socket(local: bool, code: str) -> None:
     place = {"shared_memory_region": "r", "shared_memory_byte_size": 16}
     body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": place}]}).encode()
-    assert run(Caller(local=local)(*INFER, piece(body)))[1]["code"] == code
+    assert run(Caller(local=local)(*INFER, body))[1]["code"] == code
 
 
 def test_requests_are_counted_by_what_became_of_them() -> None:
     async def scenario() -> tuple[int, Any]:
         caller = Caller()
         for body in (BODY, BODY, BODY.replace(b"FP32", b"FP64"), b"{"):
-            await caller(*INFER, piece(body))
+            await caller(*INFER, body)
         return await caller("GET", "/v2/models/tiny/stats")
 
     (stats,) = run(scenario())[1]["model_stats"]
@@ -177,10 +138,10 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
 def test_the_wait_for_a_cell_is_time_in_the_queue() -> None:
     async def scenario() -> tuple[int, Any]:
         caller = Caller(SimArenas(listed(), cells=1))
-        await caller(*INFER, piece(BODY))
+        await caller(*INFER, BODY)
         client = caller.arenas.clients["tiny-1"][0]
         client.at_once = False
-        calls = [asyncio.ensure_future(caller(*INFER, piece(BODY))) for _ in range(2)]
+        calls = [asyncio.ensure_future(caller(*INFER, BODY)) for _ in range(2)]
         for call, computes_s in zip(calls, (0.05, 0), strict=True):
             while not client.waiting:  # noqa: ASYNC110  the simulator says it to nobody
                 await asyncio.sleep(0)
@@ -209,7 +170,7 @@ def test_health_says_what_clients_of_kserve_read() -> None:
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
 def test_the_agent_is_not_asked_for_what_no_model_can_be_called(verb: str) -> None:
-    status, answer = run(Caller()("POST", f"/v2/repository/models/{'x' * 65}/{verb}", piece(b"")))
+    status, answer = run(Caller()("POST", f"/v2/repository/models/{'x' * 65}/{verb}", b""))
     assert (status, answer["code"], len(answer["error"]) < 300) == (404, "OIP_NOT_ADMITTED", True)
 
 
@@ -237,13 +198,3 @@ def test_the_exposition_is_prometheus_text() -> None:
 
 def counters() -> list[str]:
     return [line for line in exposition({}, {}, {}).splitlines() if line.startswith("# HELP")]
-
-
-class FullMemory(SimArenas):
-    def models(self) -> Any:
-        raise MemoryError
-
-
-def test_a_request_for_which_there_is_no_memory_has_a_code() -> None:
-    status, answer = run(Caller(FullMemory())(*INFER, piece(BODY)))
-    assert (status, answer["code"]) == (503, "OIP_MEMORY")

@@ -24,7 +24,7 @@ from edge_agent.inference.oip.shadow import MAX_BYTES, MAX_COPIES, Shadow
 from edge_agent.inference.oip.trial import Shares, Trial
 from tests.simulators.bundles import OUTPUT_SHAPE, fake_slot
 from tests.simulators.oip import INPUT, SimArenas, SimSeatClient, listed
-from tests.unit.test_oip_front import Caller, SimRepository, piece
+from tests.unit.test_oip_front import Caller, SimRepository
 
 LIVE, CANDIDATE = "tiny-1", "tiny-2"
 WAIT_S = 10.0
@@ -51,7 +51,7 @@ class Bench(Caller):
         """The version that answered, or the code."""
         tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
         path = f"/v2/models/tiny{version and '/versions/' + version}/infer"
-        _, answer = await self("POST", path, piece(json.dumps({"id": request_id, "inputs": [tensor]}).encode()))
+        _, answer = await self("POST", path, json.dumps({"id": request_id, "inputs": [tensor]}).encode())
         return answer.get("model_version", answer.get("code"))
 
     @property
@@ -135,7 +135,7 @@ def test_a_request_that_is_wrong_is_no_failure_of_the_candidate() -> None:
     async def scenario() -> None:
         async with bench(Shares(canary=0.5)) as here:
             wrong = {"id": ids(True), "inputs": [{"name": "z", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
-            _, answer = await here("POST", "/v2/models/tiny/infer", piece(json.dumps(wrong).encode()))
+            _, answer = await here("POST", "/v2/models/tiny/infer", json.dumps(wrong).encode())
             assert (answer["code"], here.trial.counts, here.trial.windows()) == ("OIP_TENSOR", {}, [])
 
     asyncio.run(scenario())
@@ -323,10 +323,10 @@ def test_what_the_caller_is_to_blame_for_is_not_held_against_the_live_model() ->
             assert await here.ask() == "WORKER_MODEL"
             client.failure, client.finite = None, False
             nan = np.array([1, np.nan, 3, 4], "<f4").tobytes()
-            _, answer = await here("POST", "/v2/models/tiny/infer", piece(nan), headers={"Inference-Header-Content-Length": "0"})
+            _, answer = await here("POST", "/v2/models/tiny/infer", nan, headers={b"inference-header-content-length": b"0"})
             client.at_once = False
             tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
-            hurried = piece(json.dumps({"inputs": [tensor], "parameters": {"timeout": 1000}}).encode())
+            hurried = json.dumps({"inputs": [tensor], "parameters": {"timeout": 1000}}).encode()
             _, late = await here("POST", "/v2/models/tiny/infer", hurried)
             assert (answer["code"], late["code"], here.trial.windows()) == ("WORKER_NOT_FINITE", "ARENA_TIMEOUT", [])
 

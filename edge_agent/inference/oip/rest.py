@@ -1,58 +1,52 @@
-"""REST of the Open Inference Protocol as a raw ASGI application: bodies in, inferences, replies out. The rest: rest_endpoints.py."""
+"""REST of the Open Inference Protocol: heads and bodies in, inferences, replies out. The other endpoints: rest_endpoints.py."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from contracts.errors import SkerryError, error
+from edge_agent.inference.oip.exchange import OCTETS, Handler, Head, Reply, Send
 from edge_agent.inference.oip.front import Front
 from edge_agent.inference.oip.models import Model
-from edge_agent.inference.oip.patience import Gone, Patience, while_connected
 from edge_agent.inference.oip.request import InferRequest
-from edge_agent.inference.oip.rest_codec import Body, json_object, parse, parse_raw, render
-from edge_agent.inference.oip.rest_endpoints import OCTETS, Call, Reply, inference, parts_of, reply, route
+from edge_agent.inference.oip.rest_codec import json_object, parse, parse_raw, render
+from edge_agent.inference.oip.rest_endpoints import Call, Endpoint, inference, parts_of, reply, route
 from edge_agent.inference.oip.status import status_of, text_of
-
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = dict[bytes, bytes]
 
 HEADER_LENGTH = b"inference-header-content-length"
 MAX_SMALL_BODY_BYTES = 64 * 1024  # of all requests but inferences
 
 
 class RestApp:
+    """Implements `exchange.Application`."""
+
     def __init__(self, front: Front, local: bool) -> None:
         """`local`: this listener is the Unix socket."""
         self._front, self._local = front, local
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise AssertionError(f"{scope['type']} is switched off")
-        try:
-            answer = await self._reply(scope, receive)
-        except SkerryError as refused:
-            answer = refusal(refused)
-        except MemoryError:
-            answer = refusal(error("OIP_MEMORY"))
-        except Gone:
-            return
-        await _send(send, answer)
-
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        parts = parts_of(scope["path"])
+    def begin(self, head: Head) -> Handler:
+        """Raises RejectedError OIP_ENDPOINT, OIP_METHOD, OIP_REQUEST, OIP_ENCODING, OIP_TOO_LARGE."""
+        parts = parts_of(head.path)
         name_version = inference(parts)
-        if name_version is None:
-            return await self._describe(scope, receive, parts)
-        if scope["method"] != "POST":
-            raise error("OIP_METHOD", scope["method"], "POST")
-        return await self._infer(dict(scope["headers"]), receive, *name_version)
+        handler = self._description(head, parts) if name_version is None else self._inference(head, *name_version)
+        _check_body(head.headers, handler.max_body_bytes)
+        return handler
 
-    async def _infer(self, headers: Headers, receive: Receive, name: str, version: str) -> Reply:
-        json_bytes = _length(headers)
-        body = await _body(headers, receive, self._front.limits.max_request_bytes, self._front.limits.body_s)
+    def refusal(self, refused: SkerryError) -> Reply:
+        status = status_of(refused).http
+        retry = ((b"retry-after", b"1"),) if status == 503 else ()
+        closes = status in (408, 413, 415)  # the rest of the body is not waited for
+        return reply({"error": text_of(refused), "code": refused.code}, status)._replace(headers=retry, closes=closes)
+
+    def _inference(self, head: Head, name: str, version: str) -> Handler:
+        if head.method != "POST":
+            raise error("OIP_METHOD", head.method, "POST")
+        return Handler(self._front.limits.max_request_bytes, partial(self._infer, name, version, _length(head.headers)))
+
+    async def _infer(self, name: str, version: str, json_bytes: int | None, body: bytes, send: Send) -> None:
+        """The answer is sent while its memory is still lent: a large tensor is copied once, to the kernel."""
 
         def read(model: Model) -> InferRequest:
             if json_bytes == 0:
@@ -60,28 +54,28 @@ class RestApp:
             model.input.check_json(len(body) if json_bytes is None else json_bytes)
             return parse(body, json_bytes)
 
-        def write(model: Model, request_id: str, outputs: Any) -> Body:
-            return render(model.name, model.version, request_id, outputs)
+        def write(model: Model, request_id: str, outputs: Any) -> None:
+            pieces, json_length = render(model.name, model.version, request_id, outputs)
+            if json_length is None:
+                send(Reply(200, pieces))
+            else:
+                send(Reply(200, pieces, OCTETS, ((HEADER_LENGTH, b"%d" % json_length),)))
 
-        done = await while_connected(receive, self._front.infer(name, version, read, write, self._local))
-        if done.json_bytes is None:
-            return Reply(200, done.data)
-        return Reply(200, done.data, OCTETS, ((HEADER_LENGTH, str(done.json_bytes).encode()),))
+        await self._front.infer(name, version, read, write, self._local)
 
-    async def _describe(self, scope: Scope, receive: Receive, parts: tuple[str, ...]) -> Reply:
+    def _description(self, head: Head, parts: tuple[str, ...]) -> Handler:
         methods, names = route(parts)
-        call = methods.get(scope["method"])
-        if call is None:
-            raise error("OIP_METHOD", scope["method"], " or ".join(methods))
-        limits = self._front.limits
-        body = await _body(dict(scope["headers"]), receive, MAX_SMALL_BODY_BYTES, limits.body_s) if scope["method"] == "POST" else b""
-        return await call(Call(self._front, names, json_object(body) if body else {}, self._local))
+        endpoint = methods.get(head.method)
+        if endpoint is None:
+            raise error("OIP_METHOD", head.method, " or ".join(methods))
+        return Handler(MAX_SMALL_BODY_BYTES, partial(self._describe, endpoint, names, head.method == "POST"))
+
+    async def _describe(self, endpoint: Endpoint, names: tuple[str, ...], takes_body: bool, body: bytes, send: Send) -> None:
+        message = json_object(body) if body and takes_body else {}
+        send(await endpoint(Call(self._front, names, message, self._local)))
 
 
-# -- bodies
-
-
-def _length(headers: Headers) -> int | None:
+def _length(headers: Mapping[bytes, bytes]) -> int | None:
     """Raises RejectedError OIP_REQUEST."""
     value = headers.get(HEADER_LENGTH)
     if value is None:
@@ -91,53 +85,11 @@ def _length(headers: Headers) -> int | None:
     return int(value)
 
 
-async def _body(headers: Headers, receive: Receive, limit_bytes: int, limit_s: float) -> bytes:
-    """Raises RejectedError OIP_TOO_LARGE, OIP_ENCODING, TransientError OIP_SLOW_BODY, Gone."""
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise error("OIP_ENCODING", headers[b"content-encoding"].decode("latin-1")[:40])
-    _check_size(int(headers.get(b"content-length", b"0")), limit_bytes)
-    pieces = _Pieces(limit_bytes)
-    with Patience(limit_s):
-        while pieces.take(await receive()):
-            continue
-    return pieces.joined()
-
-
-class _Pieces:
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes, self._size = limit_bytes, 0
-        self._pieces: list[bytes] = []
-
-    def take(self, message: Mapping[str, Any]) -> bool:
-        """Whether more will come. Raises RejectedError OIP_TOO_LARGE, Gone."""
-        if message["type"] == "http.disconnect":
-            raise Gone
-        piece: bytes = message.get("body", b"")
-        self._size += len(piece)
-        _check_size(self._size, self._limit_bytes)
-        self._pieces.append(piece)
-        return bool(message.get("more_body", False))
-
-    def joined(self) -> bytes:
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-
-
-def _check_size(size: int, limit_bytes: int) -> None:
+def _check_body(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
+    """Raises RejectedError OIP_TOO_LARGE, OIP_ENCODING."""
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding != b"identity":
+        raise error("OIP_ENCODING", encoding.decode("latin-1")[:40])
+    size = int(headers.get(b"content-length", b"0"))
     if size > limit_bytes:
         raise error("OIP_TOO_LARGE", f"{size} bytes", f"at most {limit_bytes}")
-
-
-# -- replies
-
-
-def refusal(refused: SkerryError) -> Reply:
-    status = status_of(refused).http
-    retry = ((b"retry-after", b"1"),) if status == 503 else ()
-    closed = ((b"connection", b"close"),) if status in (408, 413, 415) else ()  # the rest of the body is not waited for
-    return reply({"error": text_of(refused), "code": refused.code}, status, (*retry, *closed))
-
-
-async def _send(send: Send, answer: Reply) -> None:
-    headers = [(b"content-type", answer.type), (b"content-length", str(len(answer.body)).encode()), *answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})

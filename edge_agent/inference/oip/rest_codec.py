@@ -48,9 +48,9 @@ class OutputTensor(NamedTuple):
 
 
 class Body(NamedTuple):
-    """`json_bytes` is the length of the JSON when tensors follow it, else None."""
+    """`json_bytes` is the length of the JSON when tensors follow it, else None. The tensors may be views of the outputs."""
 
-    data: bytes
+    pieces: tuple[Any, ...]
     json_bytes: int | None
 
 
@@ -189,7 +189,7 @@ def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTe
         message["id"] = request_id
     message["outputs"] = [_rendered(output, binary) for output in outputs]
     text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Body(b"".join((text, *binary)), len(text)) if binary else Body(text, None)
+    return Body((text, *binary), len(text) if binary else None)
 
 
 def _rendered(output: OutputTensor, binary: list[Any]) -> dict[str, Any]:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
 from contracts.errors import error
+from edge_agent.inference.oip.exchange import TEXT, Reply
 from edge_agent.inference.oip.front import Front
 from edge_agent.inference.oip.request import count_of
-
-JSON, OCTETS, TEXT = b"application/json", b"application/octet-stream", b"text/plain; version=0.0.4"
-
-
-class Reply(NamedTuple):
-    status: int
-    body: bytes = b""
-    type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Call(NamedTuple):
@@ -30,8 +22,8 @@ class Call(NamedTuple):
     local: bool
 
 
-def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
-    return Reply(status, orjson.dumps(value), JSON, tuple(headers))
+def reply(value: Any, status: int = 200) -> Reply:
+    return Reply(status, (orjson.dumps(value),))
 
 
 async def _live(call: Call) -> Reply:
@@ -111,7 +103,7 @@ async def _no_cuda(call: Call) -> Reply:
 
 
 async def _metrics(call: Call) -> Reply:
-    return Reply(200, (await call.front.metrics()).encode(), TEXT)
+    return Reply(200, ((await call.front.metrics()).encode(),), TEXT)
 
 
 def _model(call: Call) -> tuple[str, str]:

@@ -6,20 +6,18 @@ Any local user reaches a TCP port, so they are off unless configured; the socket
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
-import uvicorn
 
 from contracts.errors import error
-from edge_agent.inference.oip.connection import MAX_CONNECTIONS, Connection, with_limits
+from edge_agent.inference.oip.connection import MAX_CONNECTIONS, Listener
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.grpc_service import handler
 from edge_agent.inference.oip.rest import RestApp
@@ -29,8 +27,8 @@ REST_SOCKET, GRPC_SOCKET = "oip.sock", "oip-grpc.sock"
 SOCKET_UMASK = 0o117  # sockets get 0660
 LOOPBACK = "127.0.0.1"
 MAX_STREAMS = 128  # requests at once of one gRPC connection: one whose message never comes takes 3 KB, and nothing ends it
-KEEP_ALIVE_S = 75
 GRACE_S = 2
+BACKLOG = 1024
 _FRAMING_BYTES = 1024 * 1024  # what a gRPC message holds besides tensors
 
 
@@ -70,42 +68,27 @@ async def serving(front: Front, settings: Settings) -> AsyncIterator[Ports]:
 # -- REST
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the process's, not one server's."""
-        yield
-
-
 @asynccontextmanager
 async def _rest(front: Front, settings: Settings) -> AsyncIterator[int]:
     bound = [(_unix(Path(settings.run_dir) / REST_SOCKET), True)]
     if settings.rest_port is not None:
         bound.append((_tcp("oip.rest_port", settings.rest_port), False))
-    protocol = with_limits(settings.limits.max_request_bytes, settings.limits.body_s)
-    servers = [_Server(_configuration(RestApp(front, local), protocol)) for _, local in bound]
-    tasks = [asyncio.ensure_future(server.serve([one])) for server, (one, _) in zip(servers, bound)]
-    while not all(server.started for server in servers):
-        for task in tasks:
-            if task.done():
-                task.result()
-        await asyncio.sleep(0)  # uvicorn says that it listens only by this flag
-    try:
+    async with AsyncExitStack() as stack:
+        for listening, local in bound:
+            await stack.enter_async_context(_listening(listening, Listener(RestApp(front, local), settings.limits.body_s)))
         yield bound[1][0].getsockname()[1] if len(bound) > 1 else 0
+
+
+@asynccontextmanager
+async def _listening(bound: socket.socket, listener: Listener) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+    server = await create(listener.connect, sock=bound, backlog=BACKLOG)
+    try:
+        yield
     finally:
-        for server in servers:
-            server.should_exit = True
-        await asyncio.gather(*tasks)
-
-
-def _configuration(app: RestApp, protocol: type[Connection]) -> uvicorn.Config:
-    configuration = uvicorn.Config(
-        app, http=protocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None, log_level="error",
-        access_log=False, server_header=False, date_header=False, proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S,
-    )  # fmt: skip
-    configuration.load()
-    return configuration
+        server.close()
+        await listener.close(GRACE_S)
 
 
 def _unix(path: Path) -> socket.socket:
@@ -118,7 +101,7 @@ def _unix(path: Path) -> socket.socket:
 
 def _tcp(key: str, port: int) -> socket.socket:
     try:
-        bound = socket.create_server((LOOPBACK, port), backlog=1024)
+        bound = socket.create_server((LOOPBACK, port), backlog=BACKLOG)
     except OSError as failed:
         if failed.errno != errno.EADDRINUSE:
             raise
