@@ -81,6 +81,7 @@ SYMPTOMS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("a worker died", "WORKER_CRASH", "it is restarted; until then frames are refused"),
         ("a worker does not become ready", "WORKER_START", "the incumbent answers"),
         ("an install ends FAILED with this code", "WORKER_MEMORY", "the incumbent answers; nothing was started"),
+        ("a caller of the inference front gets this, and its connection ends", "OIP_BUG", "all other callers are answered"),
         ("a worker died again and again", "WORKER_CIRCUIT_OPEN", "the device goes back to its previous model by itself"),
     ),
     "Campaigns": (
