@@ -1,4 +1,6 @@
-"""A camera that speaks RTSP, as a process: it can freeze with its connections open, die, and come back on the same port."""
+"""A camera that speaks RTSP, as a process: it can freeze with its connections open, stop its picture alone, die, and come
+back on the same port.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,9 @@ class RtspCamera:
 
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
+
+    def stop_picture(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
 
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)

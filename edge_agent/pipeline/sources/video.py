@@ -6,6 +6,8 @@ Run on: files, cameras that send MJPEG over HTTP or H.264 over RTSP. Not run on 
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from edge_agent.pipeline.sources.picture import MAX_PIXELS
 Array = Any
 OPEN_S = 5.0
 _OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}  # over UDP a busy network tears pictures; an old picture is worth nothing
+_PLACE = re.compile(r"(?:[^/?#]*@)?([^/?#@]+[^?#;&=@]*)[^@]*")  # user and password, host and path, parameters
 
 
 class VideoFile:
@@ -50,22 +53,36 @@ def file(values: Mapping[str, Any]) -> VideoFile:
 
 
 def camera(values: Mapping[str, Any]) -> Newest:
-    """`url`: rtsp://..., http://... or /dev/video0; given up and opened again after `silence_s` without a byte."""
+    """`url`: rtsp://..., http://... or /dev/video0; given up and opened again after `silence_s` without a picture."""
     url, silence_s = str(values["url"]), float(values["silence_s"])
     kind = "v4l2" if url.startswith("/dev/") else None
-    return Newest(_without_password(url), lambda: _said_without_url(_pictures(url, kind, _OPTIONS, (OPEN_S, silence_s))))
+    return Newest(_shown(url), lambda: _said_without_url(_pictures(url, kind, _OPTIONS, silence_s)))
 
 
-def _pictures(url: str, kind: str | None = None, options: Mapping[str, str] | None = None, timeout: Any = None) -> Iterator[Array]:
+def _pictures(url: str, kind: str | None = None, options: Mapping[str, str] | None = None, silence_s: float = 0) -> Iterator[Array]:
+    """`silence_s`: 0 for a file, which may take its time."""
+    timeout = (OPEN_S, silence_s) if silence_s else None
     with av.open(url, format=kind, options=dict(options or {}), timeout=timeout) as container:
         if not container.streams.video:
-            raise FrameError(f"{_without_password(url)} holds no video")
-        video = container.streams.video[0].codec_context
-        _check_size(video.width, video.height)
-        video.options = {"max_pixels": str(MAX_PIXELS)}  # for what it says later
-        for frame in container.decode(video=0):
-            _check_size(frame.width, frame.height)
-            yield frame.to_ndarray(format="gray" if frame.format.name.startswith("gray") else "rgb24")
+            raise FrameError(f"{_shown(url)} holds no video")
+        video = container.streams.video[0]
+        _check_size(video.codec_context.width, video.codec_context.height)
+        video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for what it says later
+        for packet in _packets(container, video, silence_s):
+            for frame in packet.decode():
+                _check_size(frame.width, frame.height)
+                yield frame.to_ndarray(format="gray" if frame.format.name.startswith("gray") else "rgb24")
+
+
+def _packets(container: Any, video: Any, silence_s: float) -> Iterator[Any]:
+    """Of `video`. Raises FrameError when none has come for `silence_s`."""
+    seen_s = time.monotonic()
+    for packet in container.demux():  # all: PyAV's clock begins anew with each packet, also with sound that nobody asked for
+        if packet.stream is video:
+            yield packet
+            seen_s = time.monotonic()
+        elif silence_s and time.monotonic() - seen_s > silence_s:
+            raise FrameError(f"no picture for {silence_s:g} s")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -83,6 +100,11 @@ def _said_without_url(pictures: Iterator[Array]) -> Iterator[Array]:
         raise FrameError(getattr(broken, "strerror", None) or type(broken).__name__) from None
 
 
-def _without_password(url: str) -> str:
-    scheme, slashes, rest = url.partition("?")[0].partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if slashes else url
+def _shown(url: str) -> str:
+    """The address without user, password and parameters: cameras take a password in the query, too, or in the path as `/user=a&pwd=b`.
+
+    Of one with an @ elsewhere nobody can say what is the password: nothing of it is shown.
+    """
+    scheme, slashes, rest = url.partition("://")
+    place = _PLACE.fullmatch(rest)
+    return f"{scheme}://{place[1] if place else '...'}" if slashes else url
