@@ -144,6 +144,9 @@ CODES: dict[str, Code] = {
     ),
     "FRAME_LATE": Code(_T, "the frame's turn came after its deadline", "lower source.fps, or raise source.deadline_frames in agent.toml"),
     "QUEUE_FULL": Code(_T, "the pipeline's rows wait for the outbox, and there is no room for more", "look at the disk: space, errors"),
+    "QUEUE_TOO_LARGE": Code(
+        _R, "a row is larger than a message from pipeline to agent may be", "fewer columns of lists, or a smaller `most` of `boxes`"
+    ),
     "PIPELINE_ENDED": Code(_T, "the pipeline ended before it was known what became of the frame", "see pipeline_died in the agent's log"),
     "AGENT_ENDED": Code(_T, "the agent ended before it was known what became of the frame", "see the supervisor's log"),
     # -- WORKER, ARENA

@@ -27,4 +27,6 @@ from __future__ import annotations
 LIVE_LANE, WINDOW_LANE = "live", "windows"
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_REQUEST_ROWS = 200
+MAX_REQUEST_BYTES = 192 * 1024  # of its rows as msgpack, unless it is one row: a batch of the outbox holds 256 KiB (contracts/batch.py)
+MAX_ROW_BYTES = MAX_MESSAGE_BYTES - 4096  # what else stands in the message is far smaller
 MAX_REQUEST_AGE_S = 1.0

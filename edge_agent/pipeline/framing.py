@@ -12,6 +12,11 @@ from contracts.pipeline import MAX_MESSAGE_BYTES
 _LENGTH = struct.Struct("<I")
 
 
+def packed_bytes(value: Any) -> int:
+    """What it takes of a message."""
+    return len(msgpack.packb(value))
+
+
 def pack(message: dict[str, Any]) -> bytes:
     """Raises ValueError when the message is larger than both ends allow."""
     body: bytes = msgpack.packb(message)

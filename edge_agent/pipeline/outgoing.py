@@ -1,17 +1,20 @@
 """Rows on their way to the agent: batches, one outstanding request, a bounded queue. Pure; time is handed in.
 
 One request = one batch = one seq. A request that was refused is not sent again: its rows are counted as refused. When the queue is full,
-further rows are refused at once, so the frame path never waits for the agent's disk.
+in rows or in bytes, further rows are refused at once, so the frame path never waits for the agent's disk.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.pipeline import MAX_REQUEST_AGE_S, MAX_REQUEST_ROWS
+from contracts.pipeline import MAX_REQUEST_AGE_S, MAX_REQUEST_BYTES, MAX_REQUEST_ROWS, MAX_ROW_BYTES
+from edge_agent.pipeline.framing import packed_bytes
+
+MAX_PENDING_BYTES = 16 * 1024 * 1024  # a row is a few hundred bytes; one of a window with many lists of boxes, hundreds of thousands
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class _Batch:
     origin: Origin
     opened_s: float
     rows: list[list[Any]] = field(default_factory=list)
+    size: int = 0  # bytes
+
+    def takes(self, origin: Origin, size: int) -> bool:
+        return origin == self.origin and self.size + size <= MAX_REQUEST_BYTES
+
+    def add(self, row: list[Any], size: int) -> None:
+        self.rows.append(row)
+        self.size += size
 
 
 @dataclass(frozen=True)
@@ -47,21 +58,27 @@ class Outgoing:
         self._request_no = 0
         self._hold_until_s = float("-inf")
 
-    def add(self, origin: Origin, row: list[Any], now_s: float) -> bool:
-        """False: the queue is full and the row is refused."""
-        if self.pending() >= self._max_rows:
-            return False
-        if self._open is not None and self._open.origin != origin:
+    def add(self, origin: Origin, row: list[Any], now_s: float) -> str:
+        """The code by which the row is refused; "": it is taken."""
+        size = packed_bytes(row)
+        if code := self._refusal(size):
+            return code
+        if self._open is None or not self._open.takes(origin, size):
             self.cut()
-        if self._open is None:
             self._open = _Batch(origin, now_s)
-        self._open.rows.append(row)
+        self._open.add(row, size)
         if len(self._open.rows) >= self._batch_rows:
             self.cut()
-        return True
+        return ""
+
+    def _refusal(self, size: int) -> str:
+        if size > MAX_ROW_BYTES:
+            return "QUEUE_TOO_LARGE"
+        full = self.pending() >= self._max_rows or size + sum(batch.size for batch in self._batches()) > MAX_PENDING_BYTES
+        return "QUEUE_FULL" if full else ""
 
     def cut(self) -> None:
-        """Close the open batch: the route changes, or the process ends."""
+        """Close the open batch: it is full, the route changes, or the process ends."""
         if self._open is not None:
             self._closed.append(self._open)
             self._open = None
@@ -106,8 +123,15 @@ class Outgoing:
 
     def pending(self) -> int:
         """Rows that are neither accepted nor refused."""
-        return self.unsent() + (len(self._outstanding[1].rows) if self._outstanding else 0)
+        return sum(len(batch.rows) for batch in self._batches())
 
     def unsent(self) -> int:
         """Rows that nobody has been asked to accept."""
-        return sum(len(batch.rows) for batch in self._closed) + (len(self._open.rows) if self._open else 0)
+        return self.pending() - (len(self._outstanding[1].rows) if self._outstanding else 0)
+
+    def _batches(self) -> Iterator[_Batch]:
+        yield from self._closed
+        if self._open is not None:
+            yield self._open
+        if self._outstanding is not None:
+            yield self._outstanding[1]

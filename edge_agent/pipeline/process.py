@@ -107,8 +107,8 @@ class Process:
         row = self._live.row(frame_no, taken_utc_us, taken_us, seen.label)
         if not self._live.frames_leave:
             self._counters.add(Count.KEPT)
-        elif not self._outgoing.add(self._live.origin, row, time.monotonic()):
-            self._refuse("QUEUE_FULL")
+        elif code := self._outgoing.add(self._live.origin, row, time.monotonic()):
+            self._refuse(code)
         self._leave(self._features.add(row))
 
     def _take(self, frame_no: int) -> Array | None:
@@ -251,8 +251,8 @@ class Process:
 
     def _leave(self, finished: Leaving) -> None:
         for origin, row in finished:
-            if not self._window_rows.add(origin, row, time.monotonic()):
-                self._note_lost("QUEUE_FULL", 1)
+            if code := self._window_rows.add(origin, row, time.monotonic()):
+                self._note_lost(code, 1)
 
     def _note_lost(self, code: str, rows: int) -> None:
         if rows:

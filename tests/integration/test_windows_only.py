@@ -147,4 +147,5 @@ def test_only_windows_come_to_the_lake_once_over_kills_of_pipeline_and_agent(sit
     assert any(row["frames"] == LENGTH and row["whole"] for row in rows)
     assert counters["frames"] == counters["kept"] + counters["refused"] + counters["pending"]
     assert counters["kept"] >= sum(row["frames"] for row in rows)
-    assert (counters["accepted_rows"], counters["window_rows_refused"]) == (0, 0)
+    assert counters["accepted_rows"] == 0
+    assert counters["window_rows_refused"] < 2 * FPS // LENGTH, "what waited when the agent died, if the pipeline came to counting it"

@@ -49,8 +49,9 @@ def fake_slot(root: Path, *faults: dict[str, Any], **changes: Any) -> tuple[str,
 def write_slot(
     root: Path, backend: str, member: str, model: bytes, golden: tuple[Any, Any], changes: dict[str, Any]
 ) -> tuple[str, Path, Manifest]:
-    """`changes`: of the manifest; `processing` of processing.json, and its windows are the manifest's, too."""
-    schema, spec = {"family": "digits", "columns": COLUMNS}, changes.pop("processing", PROCESSING)
+    """`changes`: of the manifest; `columns` of the feature schema; `processing` of processing.json, whose windows become the manifest's."""
+    columns, spec = changes.pop("columns", COLUMNS), changes.pop("processing", PROCESSING)
+    schema = {"family": "digits", "columns": columns}
     files = dict.fromkeys(REQUIRED_MEMBERS, b"{}")
     files[member] = model
     files |= {"golden_input.npy": npy(golden[0]), "golden_output.npy": npy(golden[1])}
@@ -63,7 +64,7 @@ def write_slot(
         "variants": [{"member": member, "backend": backend, "precision": "fp32", "runtime_min": low, "runtime_max": high}],
         "members": {name: member_entry(data) for name, data in files.items()},
         "feature_schema": schema,
-        "window_schemas": window_schemas(spec),
+        "window_schemas": window_schemas(spec, columns),
         "tolerance": {"max_abs": 1e-3, "top1_agreement": 1.0},
         "limits": {"memory_bytes": 1 << 30, "latency_p95_us": 100_000},
         "evaluation": {"accuracy": 1.0, "accuracy_fp32": 1.0, "samples": 8},
@@ -79,9 +80,9 @@ def write_slot(
     return digest, slot, manifest
 
 
-def window_schemas(spec: dict[str, Any]) -> list[FeatureSchema]:
-    compiled = windows.compile(spec, COLUMNS)
-    return [FeatureSchema.model_validate({"family": "digits", "columns": COLUMNS}).of_window(each.name, each.columns) for each in compiled]
+def window_schemas(spec: dict[str, Any], columns: list[dict[str, Any]] = COLUMNS) -> list[FeatureSchema]:
+    schema = FeatureSchema.model_validate({"family": "digits", "columns": columns})
+    return [schema.of_window(each.name, each.columns) for each in windows.compile(spec, columns)]
 
 
 def npy(array: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.pipeline import MAX_MESSAGE_BYTES
+from contracts.batch import MAX_BATCH_BYTES
+from contracts.pipeline import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 from edge_agent.pipeline.counters import Count, Counters, open_file
 from edge_agent.pipeline.framing import Unpacker, pack
 from edge_agent.pipeline.outgoing import Origin, Outgoing
@@ -18,6 +20,8 @@ from edge_agent.pipeline.sources import FrameError, open_source
 from edge_agent.pipeline.trouble import Trouble
 from edge_agent.pipeline.windows import Window
 from processing import latency
+from processing.answers import MAX_LISTED
+from processing.windows import MAX_FEATURES
 from program.log import Log
 
 ORIGIN, OTHER = Origin("live", "s", "a"), Origin("live", "s", "b")
@@ -59,7 +63,7 @@ def test_every_row_is_accepted_refused_or_pending_and_leaves_once(events: list[t
     outgoing, now, added, refused, sent, outstanding, settled = Outgoing(3, 12, 1.0), 0.0, 0, 0, [], 0, 0
     for event, value in events:
         if event == "row":
-            kept = outgoing.add(value, [added + refused], now)
+            kept = outgoing.add(value, [added + refused], now) == ""
             added, refused = added + kept, refused + (not kept)
         elif event == "wait":
             now += value
@@ -96,6 +100,36 @@ def test_a_batch_is_of_one_origin_and_leaves_when_full_or_old() -> None:
     old = outgoing.next_request(1.6)
     assert old is not None
     assert old["bundle_digest"] == "b"
+
+
+@given(st.lists(st.one_of(st.integers(0, 60_000), st.integers(0, MAX_ROW_BYTES + 10)), max_size=14))
+def test_whatever_rows_weigh_they_leave_in_requests_that_are_messages(sizes: list[int]) -> None:
+    outgoing, left = Outgoing(), []
+    codes = [outgoing.add(ORIGIN, [number, bytes(size)], 0.0) for number, size in enumerate(sizes)]
+    assert set(codes) <= {"", "QUEUE_TOO_LARGE"}
+    outgoing.cut()
+    while (request := outgoing.next_request(0.0)) is not None:
+        assert len(pack(request)) < MAX_BATCH_BYTES or len(request["rows"]) == 1, "or the outbox refuses all of them"
+        left += [number for number, _ in request["rows"]]
+        outgoing.answered({"request_no": request["request_no"]}, 0.0)
+    assert left == [number for number, code in enumerate(codes) if not code]
+
+
+def test_a_row_is_refused_when_it_fits_no_message_and_queued_rows_when_they_fill_the_memory() -> None:
+    outgoing, large = Outgoing(), bytes(MAX_ROW_BYTES - 10)
+    assert outgoing.add(ORIGIN, [large + bytes(20)], 0.0) == "QUEUE_TOO_LARGE"
+    codes = [outgoing.add(ORIGIN, [large], 0.0) for _ in range(17)]
+    assert codes == [*[""] * 16, "QUEUE_FULL"]
+    assert outgoing.next_request(0.0) is not None
+    assert outgoing.add(ORIGIN, [large], 0.0) == "QUEUE_FULL", "what is on its way is still here"
+    outgoing.answered({"request_no": 1}, 0.0)
+    assert outgoing.add(ORIGIN, [large], 0.0) == ""
+
+
+def test_the_largest_row_that_a_bundle_can_declare_fits_a_message() -> None:
+    box = ["c" * 32, 0.1234, *[-12345678.1234] * 4]  # a frame has at most 33 million pixels
+    boxes = json.dumps([box] * MAX_LISTED, separators=(",", ":"))
+    assert len(pack({"kind": "rows", "rows": [[0.1] * 7 + [boxes] * MAX_FEATURES]})) < MAX_ROW_BYTES
 
 
 def test_after_a_refusal_nothing_is_sent_until_the_named_time() -> None:
