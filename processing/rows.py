@@ -37,7 +37,15 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
 }
 _WHOLE = ("i16", "i32", "i64")
 _FITS = {"int": (*_WHOLE, "f32", "f64", "utf8"), "float": ("f32", "f64"), "text": ("utf8",), "list": ("utf8",)}
-_FRAME = {"frame_no": Key("int"), "event_utc": Key("int"), "mono_us": Key("int")}
+_FRAME = ("frame_no", "event_utc", "mono_us")
+
+
+def unmade(columns: Sequence[Mapping[str, Any]], keys: Mapping[str, Key]) -> list[str]:
+    """The columns that no answer has a value for.
+
+    A nullable one may be such: a family's table has exactly the columns of its schema, and not every model of the family makes all of them.
+    """
+    return [str(column["name"]) for column in columns if column["name"] not in keys and column["name"] not in _FRAME]
 
 
 class RowMaker:
@@ -45,8 +53,7 @@ class RowMaker:
 
     def __init__(self, columns: Sequence[Mapping[str, Any]], keys: Mapping[str, Key]) -> None:
         """`columns`: [{name, type, nullable}, ...] as in the manifest's feature_schema; `keys`: Processing.keys."""
-        known = {**keys, **_FRAME}
-        missing = [column["name"] for column in columns if column["name"] not in known and not column.get("nullable")]
+        missing = sorted(set(unmade(columns, keys)) - {column["name"] for column in columns if column.get("nullable")})
         if missing:
             raise SpecError("nothing makes the columns {}".format(", ".join(missing)))
         for column in columns:

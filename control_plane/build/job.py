@@ -55,7 +55,7 @@ class Builder:
         registration = job.model_version.registration
         files = {name: self.blobs.download(getattr(registration, name)) for name in FILES}
         source = read(registration, files, self.model_keys, self.policy.min_held_out)
-        self.progress("source_verified", samples=len(source.held_out))
+        self.progress("source_verified", samples=len(source.held_out), always_null=source.always_null)
         reference = self.evaluator.run(source.model, source.input, source.output, source.held_out)
         self.progress("reference_evaluated", backend_version=reference.backend_version)
         built: dict[Form, Built] = {}

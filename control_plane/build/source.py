@@ -24,7 +24,7 @@ from contracts.release import ModelRegistration
 from processing import pipeline, windows
 from processing.onnx_file import external_tensors
 from processing.pipeline import Processing
-from processing.rows import RowMaker
+from processing.rows import RowMaker, unmade
 from signatures import dsse, model_signature
 
 F32 = NDArray[np.float32]
@@ -54,6 +54,11 @@ class Source:
     window_schemas: tuple[FeatureSchema, ...]
     class_labels: tuple[Label, ...]
     materials: dict[str, str]  # name -> sha256 of the registered files, for the provenance
+
+    @property
+    def always_null(self) -> list[str]:
+        """Columns that this model leaves to others of its family, or whose names are misspelt: only a person can tell."""
+        return unmade([column.model_dump() for column in self.feature_schema.columns], self.processing.keys)
 
     @property
     def feature_schema_bytes(self) -> bytes:

@@ -144,6 +144,13 @@ def test_the_feature_schema_must_be_made_of_what_the_answer_holds() -> None:
     assert code(feature_schema=canonical_json(schema.model_dump(mode="json"))) == "BUILD_PROCESSING"
 
 
+def test_a_column_of_another_model_of_the_family_stays_null_and_is_named() -> None:
+    columns = (*FRAME_COLUMNS, Column(name="label", type="i32"), Column(name="label_2", type="i32", nullable=True))
+    schema = FeatureSchema(family="small", columns=columns)
+    assert read(feature_schema=canonical_json(schema.model_dump(mode="json"))).always_null == ["label_2"]
+    assert read().always_null == []
+
+
 def test_the_profile_decides_the_form() -> None:
     assert forms.target("x86-cpu-avx2").form == forms.target("x86-cpu-vnni").form == "qdq_cpu"
     orin = forms.target("jetson-orin-trt10")
