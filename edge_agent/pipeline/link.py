@@ -12,7 +12,6 @@ import asyncio
 import os
 import signal
 import socket
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from contracts.pipeline import LIVE_LANE
 from edge_agent.inference.child import Child
 from edge_agent.inference.circuit import backoff_s
 from edge_agent.inference.within import within
-from edge_agent.pipeline.counters import Count, Counters, open_file
+from edge_agent.pipeline.books import Books
 from edge_agent.pipeline.framing import Unpacker, pack
 from edge_agent.pipeline.windows import Window
 from edge_agent.ports import Workers
@@ -35,12 +34,6 @@ Accept = Callable[[str, str, str, Rows], tuple[str, int]]
 """accept(lane, schema_id, bundle_digest, rows) -> (stream, seq) once the rows are durable; raises SkerryError. Called in a thread."""
 
 COUNTERS_FILE = "pipeline.counters"
-REPORTED = {  # counter -> its name in a window, which holds what was added since the last one
-    Count.FRAMES: "frames",
-    Count.ACCEPTED: "accepted_rows",
-    Count.REFUSED: "refused",
-    Count.WINDOW_ROWS_REFUSED: "window_rows_refused",
-}
 DEFAULT_RETRY_S = 1.0  # for a refusal that may pass and names no time
 Route = tuple[dict[str, Any] | None, tuple[int, ...]]
 NO_ROUTE: Route = (None, ())
@@ -71,12 +64,11 @@ class PipelineLink:
         a commit and its counting. Called in a thread.
         """
         self.windows: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._workers, self._run_dir, self._python, self._source, self._accept = workers, run_dir, python, dict(source), accept
+        self._workers, self._python, self._source, self._accept = workers, python, dict(source), accept
         self._settings, self._clock = settings or LinkSettings(), clock or SystemClock()
         self._accepted_rows = accepted_rows
-        self._counters: Counters | None = None
-        self._last_counters = dict.fromkeys(("frames", "accepted_rows", "refused", "kept", "pending", "window_rows_refused"), 0)
-        self._counters_fd = -1
+        self._books = Books(run_dir / COUNTERS_FILE)
+        self.refusals = self._books.refusals
         self._child: Child | None = None
         self._stream: socket.socket | None = None
         self._target: tuple[str | None, str | None] = (None, None)
@@ -86,8 +78,6 @@ class PipelineLink:
         self._started, self._closing = asyncio.Event(), asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._heard_s = 0.0
-        self.refusals: Counter[str] = Counter()  # code -> frames, since the agent started
-        self._reported = dict.fromkeys(REPORTED, 0)  # what windows have said since the agent started
         self._log = Log("pipeline")
 
     async def route(self, live: str | None, shadow: str | None) -> int:
@@ -122,10 +112,7 @@ class PipelineLink:
         return self._child.pid if self._child is not None and self._child.running else None
 
     def counters(self) -> dict[str, int]:
-        """Since the run folder was made: frames = accepted_rows + refused + kept + pending; and the refused rows of feature windows."""
-        if self._counters is not None:
-            self._last_counters = _counts(self._counters)
-        return self._last_counters
+        return self._books.figures()
 
     async def watch(self) -> None:
         """Never returns; raises what the inner task raised, so that a bug ends the agent."""
@@ -148,17 +135,13 @@ class PipelineLink:
                 except TimeoutError:
                     await child.stop(self._settings.stop_s)
             await self._keeper
-        if self._counters is not None:
-            self.counters()  # they can be asked for after the end
-            self._counters.close()
-            os.close(self._counters_fd)
-            self._counters = None
+        self._books.close()
 
     # -- the process's life
 
     async def _keep(self) -> None:
         failures = 0
-        await self._open_counters()
+        await self._open_books()
         while not self._closing.is_set():
             began_s = self._clock.mono()
             returncode = await self._one_life()
@@ -175,7 +158,7 @@ class PipelineLink:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         with ours, theirs:
-            child = self._child = Child(self._argv(theirs.fileno()), (theirs.fileno(), self._counters_fd))
+            child = self._child = Child(self._argv(theirs.fileno()), (theirs.fileno(), self._books.descriptor))
             theirs.close()
             self._stream, self._heard_s = ours, self._clock.mono()
             self._log("pipeline_started", pid=child.pid)
@@ -190,7 +173,7 @@ class PipelineLink:
             return await child.stop(self._settings.stop_s)
 
     def _argv(self, stream_fd: int) -> list[str]:
-        fds = ["--socket-fd", str(stream_fd), "--counters-fd", str(self._counters_fd)]
+        fds = ["--socket-fd", str(stream_fd), "--counters-fd", str(self._books.descriptor)]
         return [self._python, "-m", "edge_agent.pipeline", *fds, "--parent-pid", str(os.getpid())]
 
     async def _watch_silence(self, child: Child) -> None:
@@ -249,59 +232,28 @@ class PipelineLink:
         except SkerryError as refused:
             self._log.debug("rows_refused", code=refused.code, rows=len(rows))
             return {**reply, "code": refused.code, "retry_after_ms": int(_retry_after_s(refused) * 1000)}
-        if self._counters is not None and request["lane"] == LIVE_LANE:  # a window is no frame
-            self._counters.add(Count.ACCEPTED, len(rows))
+        if request["lane"] == LIVE_LANE:  # a window is no frame
+            self._books.accepted(len(rows))
         return {**reply, "stream": stream, "seq": seq}
 
     def _pass_on(self, window: dict[str, Any]) -> None:
-        self.refusals.update(window["refusals"])
-        for which, name in REPORTED.items():
-            self._reported[which] += window[name]
+        self._books.told(window)
         self.windows.put_nowait(window)
 
-    # -- counting
+    # -- the books
 
-    async def _open_counters(self) -> None:
-        """Join the file that an earlier agent left, and settle what its death left pending."""
-        self._counters_fd, new = open_file(self._run_dir / COUNTERS_FILE)
-        counters = self._counters = Counters(self._counters_fd)
-        if self._accepted_rows is not None:
-            ledger = await asyncio.to_thread(self._accepted_rows)
-            counted = counters.get(Count.LEDGER_BASE) + counters.get(Count.ACCEPTED)
-            if not new and ledger < counted:  # of another state folder: a device that was enrolled anew
-                self._log.alarm("counters_begin_anew", ledger=ledger)
-                counters.clear()
-                new = True
-            if new:
-                counters.set(Count.LEDGER_BASE, ledger)
-            counters.set(Count.ACCEPTED, ledger - counters.get(Count.LEDGER_BASE))
-        self._reported = {which: counters.get(which) for which in self._reported}
+    async def _open_books(self) -> None:
+        ledger = await asyncio.to_thread(self._accepted_rows) if self._accepted_rows is not None else None
+        if not self._books.open(ledger):
+            self._log.alarm("counters_begin_anew", ledger=ledger)
         self._account("AGENT_ENDED")
 
     def _account(self, code: str) -> None:
-        """No pipeline runs: what is pending will never be accepted. Report what no window has told, as one more window."""
-        counters = self._counters
-        if counters is None:
-            return
-        pending = counters.pending()
-        if pending > 0:
-            counters.add(Count.REFUSED, pending)
-        window = Window(self._clock.mono(), self._target[0] or "", self._target[1] or "")
-        untold = {name: counters.get(which) - self._reported[which] for which, name in REPORTED.items()}
-        window.frames, window.accepted = untold["frames"], untold["accepted_rows"]
-        window.window_rows_refused = untold["window_rows_refused"]
-        window.refuse(code, untold["refused"])
-        if any(untold.values()):
-            self._pass_on(window.message(self._clock.mono(), 0, self._totals(counters)))
-
-    @staticmethod
-    def _totals(counters: Counters) -> dict[str, int]:
-        return {
-            "frames_total": counters.get(Count.FRAMES),
-            "accepted_total": counters.get(Count.ACCEPTED),
-            "refused_total": counters.get(Count.REFUSED),
-            "pending": counters.pending(),
-        }
+        """No pipeline runs. What no window has told comes as one more window."""
+        now_s = self._clock.mono()
+        window = self._books.settle(code, Window(now_s, self._target[0] or "", self._target[1] or ""), now_s)
+        if window is not None:
+            self._pass_on(window)
 
     # -- sending
 
@@ -348,17 +300,6 @@ async def _send_with(stream: socket.socket, data: bytes, descriptors: tuple[int,
             finally:
                 loop.remove_writer(stream)
             writable.clear()
-
-
-def _counts(counters: Counters) -> dict[str, int]:
-    return {
-        "frames": counters.get(Count.FRAMES),
-        "accepted_rows": counters.get(Count.ACCEPTED),
-        "refused": counters.get(Count.REFUSED),
-        "kept": counters.get(Count.KEPT),
-        "pending": counters.pending(),
-        "window_rows_refused": counters.get(Count.WINDOW_ROWS_REFUSED),
-    }
 
 
 def _retry_after_s(refused: SkerryError) -> float:
