@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,28 @@ class Model:
 
     def close(self) -> None:
         self.client.close()
+
+
+def open_routes(routes: Sequence[Mapping[str, Any] | None], descriptors: Callable[[int], list[int]]) -> list[Model | None]:
+    """One for each route, None for none. `descriptors` gives the next ones that came.
+
+    Raises OSError, ValueError or KeyError; then nothing of them stays open.
+    """
+    wanted = [route for route in routes if route is not None]
+    left, opened = descriptors(3 * len(wanted)), list[Model]()
+    try:
+        for route in wanted:
+            memfd, request_fd, response_fd = left[:3]
+            opened.append(Model(route, (memfd, request_fd, response_fd)))
+            del left[:3]
+    except (OSError, ValueError, KeyError):
+        for model in opened:
+            model.close()
+        for descriptor in left:
+            os.close(descriptor)
+        raise
+    models = iter(opened)
+    return [None if route is None else next(models) for route in routes]
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,16 @@ skipped unseen, and a dead worker delays nothing for longer than that.
 
 from __future__ import annotations
 
-import os
-import select
 import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from contracts.pipeline import LIVE_LANE, WINDOW_LANE
+from edge_agent.pipeline.agent_stream import AgentStream
 from edge_agent.pipeline.counters import Count, Counters
 from edge_agent.pipeline.folding import FeatureWindows, Leaving
-from edge_agent.pipeline.framing import Unpacker, pack
-from edge_agent.pipeline.models import Model, Seen, infer
+from edge_agent.pipeline.models import Model, Seen, infer, open_routes
 from edge_agent.pipeline.outgoing import Outcome, Outgoing
 from edge_agent.pipeline.sources import FrameError, Source, open_source
 from edge_agent.pipeline.trouble import Trouble
@@ -31,17 +29,12 @@ from program.log import Log
 
 WINDOW_S = 1.0
 LAST_ANSWERS_S = 2.0  # how long a stopping pipeline waits for the answer to its last rows
-LONGEST_WAIT_S = 0.5  # a signal does not end a poll; `stopping` is looked at this often
-MAX_DESCRIPTORS = 16
 Array = Any
 
 
 class Process:
     def __init__(self, stream: socket.socket, counters: Counters) -> None:
-        self._stream, self._counters = stream, counters
-        self._stream.setblocking(False)
-        self._unpacker, self._unsent = Unpacker(), bytearray()
-        self._descriptors: list[int] = []
+        self._agent, self._counters = AgentStream(stream), counters
         self._outgoing, self._window_rows = Outgoing(), Outgoing()
         self._lanes = {LIVE_LANE: self._outgoing, WINDOW_LANE: self._window_rows}
         self._features = FeatureWindows((), (), Moment(0, 0, 0))
@@ -55,12 +48,11 @@ class Process:
         self._window, self._window_due_s = Window(time.monotonic()), float("inf")
         self._cpu_of, self._cpu_us = 0, 0  # the live worker's pid and its CPU time at the last window
         self.stopping = False
-        self._agent_gone = False
 
     def run(self) -> None:
         """Until the agent says stop, SIGTERM sets `stopping`, or the agent is gone."""
-        self._send({"kind": "hello", "frame_no": self._counters.get(Count.FRAMES)})
-        while not self.stopping:
+        self._agent.send({"kind": "hello", "frame_no": self._counters.get(Count.FRAMES)})
+        while not (self.stopping or self._agent.gone):
             self._listen(self._next_due_s())
             self._pass(time.monotonic())
         self._finish()
@@ -84,7 +76,7 @@ class Process:
         for rows in self._lanes.values():
             request = rows.next_request(time.monotonic())
             if request is not None:
-                self._send(request)
+                self._agent.send(request)
 
     def _frame(self, now_s: float) -> None:
         """The frame that is due."""
@@ -144,27 +136,7 @@ class Process:
 
     def _listen(self, until_s: float) -> None:
         """Wait for the agent until `until_s` (monotonic) and act on what came."""
-        poll = select.poll()
-        poll.register(self._stream, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-        left_s = min(until_s - time.monotonic(), LONGEST_WAIT_S)
-        events = poll.poll(max(0.0, left_s * 1000))
-        for _, event in events:
-            if event & select.POLLOUT:
-                self._flush()
-            if event & (select.POLLIN | select.POLLHUP):
-                self._receive()
-
-    def _receive(self) -> None:
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._stream, 65536, MAX_DESCRIPTORS)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data, descriptors = b"", []
-        self._descriptors += descriptors
-        if not data:
-            self.stopping = self._agent_gone = True  # nobody is left to take rows
-        for message in self._unpacker.feed(data):
+        for message in self._agent.messages(until_s):
             self._act(message)
 
     def _act(self, message: Mapping[str, Any]) -> None:
@@ -187,10 +159,10 @@ class Process:
     def _switch(self, message: Mapping[str, Any]) -> None:
         """Take the new routes; the next frame goes by them. A bundle that cannot be worked with leaves the old ones."""
         try:
-            live, shadow = self._open_both(message)
+            live, shadow = open_routes((message["live"], message["shadow"]), self._agent.descriptors)
         except (OSError, ValueError, KeyError) as unfit:
             code = "BUNDLE_PROCESSING" if isinstance(unfit, SpecError) else "BUNDLE_SELF_TEST"
-            self._send({"kind": "routed", "route_no": message["route_no"], "code": code, "detail": repr(unfit)})
+            self._agent.send({"kind": "routed", "route_no": message["route_no"], "code": code, "detail": repr(unfit)})
             return
         now_s = time.monotonic()
         self._outgoing.cut()
@@ -207,26 +179,7 @@ class Process:
         self._window_due_s = now_s + WINDOW_S if live else float("inf")
         self._cpu_of = 0
         self._worker_cpu_us()
-        self._send({"kind": "routed", "route_no": message["route_no"], "first_frame_no": self._counters.get(Count.FRAMES)})
-
-    def _open_both(self, message: Mapping[str, Any]) -> tuple[Model | None, Model | None]:
-        """Raises OSError, ValueError or KeyError; then nothing of them stays open."""
-        routes = [route for route in (message["live"], message["shadow"]) if route is not None]
-        count = 3 * len(routes)
-        descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-        models: list[Model] = []
-        try:
-            for index, route in enumerate(routes):
-                memfd, request_fd, response_fd = descriptors[3 * index : 3 * index + 3]
-                models.append(Model(route, (memfd, request_fd, response_fd)))
-        except (OSError, ValueError, KeyError):
-            for model in models:
-                model.close()
-            for descriptor in descriptors[3 * len(models) :]:
-                os.close(descriptor)
-            raise
-        opened = iter(models)
-        return next(opened) if message["live"] else None, next(opened) if message["shadow"] else None
+        self._agent.send({"kind": "routed", "route_no": message["route_no"], "first_frame_no": self._counters.get(Count.FRAMES)})
 
     def _take_source(self, values: Mapping[str, Any]) -> None:
         if self._source is None or values != self._source_values:
@@ -265,7 +218,7 @@ class Process:
     def _close_window(self, now_s: float) -> None:
         """Send what the window holds, if anything, and open the next one."""
         if not self._window.empty():
-            self._send(self._window.message(now_s, self._worker_cpu_us(), self._totals()))
+            self._agent.send(self._window.message(now_s, self._worker_cpu_us(), self._totals()))
         live, shadow = self._live, self._shadow
         self._window = Window(now_s, live.digest if live else "", shadow.digest if shadow else "")
         self._window_due_s = now_s + WINDOW_S if live else float("inf")
@@ -297,26 +250,9 @@ class Process:
         for rows in self._lanes.values():
             rows.cut()
         until_s = time.monotonic() + LAST_ANSWERS_S
-        while any(rows.pending() for rows in self._lanes.values()) and not self._agent_gone and time.monotonic() < until_s:
+        while any(rows.pending() for rows in self._lanes.values()) and not self._agent.gone and time.monotonic() < until_s:
             self._request()
             self._listen(min(until_s, *(rows.due_s() for rows in self._lanes.values())))
         self._note_lost("PIPELINE_ENDED", self._window_rows.unsent())  # of a request on its way only the agent knows
-        if not self._agent_gone:
+        if not self._agent.gone:
             self._close_window(time.monotonic())
-
-    # -- sending
-
-    def _send(self, message: dict[str, Any]) -> None:
-        self._unsent += pack(message)
-        self._flush()
-
-    def _flush(self) -> None:
-        """As much as the socket takes; the rest goes when it can be written again."""
-        try:
-            while self._unsent:
-                del self._unsent[: self._stream.send(self._unsent)]
-        except BlockingIOError:
-            pass
-        except (BrokenPipeError, ConnectionResetError):
-            self.stopping = self._agent_gone = True
-            self._unsent.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from contracts.batch import MAX_BATCH_BYTES
 from contracts.pipeline import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
-from edge_agent.pipeline.books import Books
+from edge_agent.pipeline.agent_stream import AgentStream
 from edge_agent.pipeline.counters import Count, Counters, open_file
 from edge_agent.pipeline.framing import Unpacker, pack
 from edge_agent.pipeline.outgoing import Origin, Outgoing
@@ -277,33 +279,19 @@ def test_a_folder_may_fill_later(tmp_path: Path) -> None:
     assert source.take(1)[0, 0] == 9
 
 
-def test_books_tell_once_what_no_window_told(tmp_path: Path) -> None:
-    books = Books(tmp_path / "c")
-    assert books.figures() == dict.fromkeys(("frames", "accepted_rows", "refused", "window_rows_refused", "kept", "pending"), 0)
-    assert books.settle("PIPELINE_ENDED", Window(0.0), 1.0) is None, "not open yet"
-    assert books.open(7)
-    pipeline = Counters(books.descriptor)
-    pipeline.add(Count.FRAMES, 5)
-    pipeline.add(Count.KEPT)
-    books.accepted(2)
-    window = books.settle("PIPELINE_ENDED", Window(0.0), 1.0)
-    assert window is not None
-    assert (window["frames"], window["accepted_rows"], window["refusals"], window["pending"]) == (5, 2, {"PIPELINE_ENDED": 2}, 0)
-    books.told(window)
-    assert books.settle("PIPELINE_ENDED", Window(1.0), 2.0) is None
-    assert books.refusals == {"PIPELINE_ENDED": 2}
-    books.close()
-    assert (books.figures()["frames"], books.figures()["refused"]) == (5, 2), "they can be asked for after the end"
-
-
-def test_books_are_joined_by_the_ledger_that_they_belong_to(tmp_path: Path) -> None:
-    first, next_, foreign = (Books(tmp_path / "c") for _ in range(3))
-    assert first.open(10)
-    Counters(first.descriptor).add(Count.FRAMES, 3)
-    first.accepted(1)
-    assert next_.open(12), "one more was durable when the agent was killed"
-    assert (next_.figures()["accepted_rows"], next_.figures()["pending"]) == (2, 1)
-    assert not foreign.open(4)
-    assert (foreign.figures()["frames"], foreign.figures()["accepted_rows"]) == (0, 0)
-    for books in (first, next_, foreign):
-        books.close()
+def test_a_message_larger_than_the_socket_takes_goes_piece_by_piece_and_sending_never_waits() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        sender, taker, until_s = AgentStream(ours), AgentStream(theirs), time.monotonic() + 10.0
+        sent = [{"kind": "rows", "rows": [bytes(MAX_ROW_BYTES - 100)]} for _ in range(3)]
+        for message in sent:
+            sender.send(message)
+        came: list[dict[str, Any]] = []
+        while len(came) < len(sent) and time.monotonic() < until_s:
+            came += taker.messages(until_s)
+            sender.messages(0.0)
+        assert (came == sent, taker.gone) == (True, False)
+        ours.close()
+        assert (taker.messages(until_s), taker.gone) == ([], True)
+        taker.send({"kind": "hello"})
+        assert taker.gone, "nobody is there, and that is no error"
