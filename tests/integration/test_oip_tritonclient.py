@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import uuid
 from collections.abc import Iterator
@@ -190,3 +191,19 @@ def test_shared_memory_is_not_served_over_tcp(here: Site, region: Any) -> None:
         with pytest.raises(InferenceServerException, match="OIP_REGION_OWNER"):
             client.register_system_shared_memory("tensors", region._shm_key, 16)
         client.close()
+
+
+def test_programs_that_begin_by_unregistering_all_go_on_and_memory_of_a_gpu_is_refused(here: Site) -> None:
+    """Triton's own examples begin so."""
+    client = triton_grpc.InferenceServerClient(here.grpc_socket)
+    rest = triton_http.InferenceServerClient(here.rest)
+    for one in (client, rest):
+        one.unregister_cuda_shared_memory()
+        with pytest.raises(InferenceServerException, match="OIP_UNSUPPORTED"):
+            one.register_cuda_shared_memory("tensors", base64.b64encode(bytes(64)), 0, 16)
+        with pytest.raises(InferenceServerException, match="OIP_UNSUPPORTED"):
+            one.unregister_cuda_shared_memory("tensors")
+    assert client.get_cuda_shared_memory_status(as_json=True) == {}
+    assert rest.get_cuda_shared_memory_status() == []
+    for one in (client, rest):
+        one.close()

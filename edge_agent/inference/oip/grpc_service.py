@@ -14,6 +14,7 @@ from edge_agent.inference.oip import grpc_codec
 from edge_agent.inference.oip import open_inference_pb2 as pb
 from edge_agent.inference.oip.front import Front
 from edge_agent.inference.oip.models import Model
+from edge_agent.inference.oip.regions import check_no_device_region
 from edge_agent.inference.oip.request import InferRequest
 from edge_agent.inference.oip.status import status_of, text_of
 
@@ -90,6 +91,22 @@ class Service:
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         self._front.shared_memory(local).unregister(request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(self, request: pb.CudaSharedMemoryStatusRequest, local: bool) -> pb.CudaSharedMemoryStatusResponse:
+        check_no_device_region(request.name)
+        return pb.CudaSharedMemoryStatusResponse()
+
+    async def CudaSharedMemoryRegister(
+        self, request: pb.CudaSharedMemoryRegisterRequest, local: bool
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        check_no_device_region(request.name or "a region")
+        return pb.CudaSharedMemoryRegisterResponse()
+
+    async def CudaSharedMemoryUnregister(
+        self, request: pb.CudaSharedMemoryUnregisterRequest, local: bool
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        check_no_device_region(request.name)
+        return pb.CudaSharedMemoryUnregisterResponse()
 
 
 def _filled(values: dict[str, Any], message: M) -> M:

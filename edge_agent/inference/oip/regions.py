@@ -28,6 +28,15 @@ class Region(NamedTuple):
     descriptor: int
 
 
+def check_no_device_region(name: str = "") -> None:
+    """No memory of a GPU is shared: who asks for all of it, or unregisters all as programs do when they begin, is right.
+
+    Raises RejectedError OIP_UNSUPPORTED for one of its regions.
+    """
+    if name:
+        raise error("OIP_UNSUPPORTED", "CUDA shared memory", name[:64])
+
+
 class Regions:
     def __init__(self, owners: Collection[int], root: Path = SHM) -> None:
         """`owners`: uids whose files may be registered; none switches the extension off."""

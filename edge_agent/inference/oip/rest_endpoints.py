@@ -10,6 +10,7 @@ import orjson
 from contracts.errors import error
 from edge_agent.inference.oip.exchange import TEXT, Reply
 from edge_agent.inference.oip.front import Front
+from edge_agent.inference.oip.regions import check_no_device_region
 from edge_agent.inference.oip.request import count_of
 
 
@@ -93,13 +94,14 @@ async def _unregister(call: Call) -> Reply:
     return Reply(200)
 
 
-async def _cuda(call: Call) -> Reply:
-    raise error("OIP_UNSUPPORTED", "CUDA shared memory")
+async def _device_regions(call: Call) -> Reply:
+    check_no_device_region(*call.parts)
+    return reply([])
 
 
-async def _no_cuda(call: Call) -> Reply:
-    """There are no such regions: programs that begin by unregistering all are right."""
-    return Reply(200) if call.parts == () else await _cuda(call)
+async def _no_device_region(call: Call) -> Reply:
+    check_no_device_region(*call.parts)
+    return Reply(200)
 
 
 async def _metrics(call: Call) -> Reply:
@@ -143,11 +145,11 @@ ROUTES: Mapping[tuple[str, ...], Mapping[str, Endpoint]] = {
     (*_SHM, "region", "*", "status"): {"GET": _regions},
     (*_SHM, "region", "*", "register"): {"POST": _register},
     (*_SHM, "region", "*", "unregister"): {"POST": _unregister},
-    (*_CUDA, "status"): {"GET": _cuda},
-    (*_CUDA, "unregister"): {"POST": _no_cuda},
-    (*_CUDA, "region", "*", "status"): {"GET": _cuda},
-    (*_CUDA, "region", "*", "register"): {"POST": _cuda},
-    (*_CUDA, "region", "*", "unregister"): {"POST": _cuda},
+    (*_CUDA, "status"): {"GET": _device_regions},
+    (*_CUDA, "unregister"): {"POST": _no_device_region},
+    (*_CUDA, "region", "*", "status"): {"GET": _device_regions},
+    (*_CUDA, "region", "*", "register"): {"POST": _no_device_region},
+    (*_CUDA, "region", "*", "unregister"): {"POST": _no_device_region},
     ("metrics",): {"GET": _metrics},
 }
 
