@@ -106,7 +106,7 @@ class Client:
         self._seq = max(wire.read_header(self._memory, self._geometry.header(cell.cell_no)).seq for cell in self._cells) % _SEQS
         limit = int(arena.get("queue_limit", _NO_LIMIT))
         self._bounds = {name: wire.queue_bound(limit, priority) for name, priority in _PRIORITIES.items()}
-        self._spin = Spin(int(arena.get("spin_us", 0)))
+        self._spin = Spin(int(arena.get("spin_us", 0)), between=os.sched_yield)  # the worker may be waiting for our own core
         self._hung_up_ns = 0  # when we saw that the agent has ended this seat
         self._connection = connection
         self._poll = select.poll()

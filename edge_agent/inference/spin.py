@@ -14,9 +14,11 @@ class Spin:
     A look keeps a core from whoever is to answer, and a large model never answers in time.
     """
 
-    def __init__(self, limit_us: int, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        """0: never look."""
-        self._limit_ns, self._monotonic_ns = limit_us * 1000, monotonic_ns
+    def __init__(
+        self, limit_us: int, monotonic_ns: Callable[[], int] = time.monotonic_ns, between: Callable[[], object] | None = None
+    ) -> None:
+        """0: never look. `between`: done after each look in vain."""
+        self._limit_ns, self._monotonic_ns, self._between = limit_us * 1000, monotonic_ns, between
         self._in_vain = self._to_block = 0
 
     @property
@@ -36,5 +38,7 @@ class Spin:
                 self._in_vain = min(self._in_vain + 1, MAX_IN_VAIN)
                 self._to_block = (1 << self._in_vain) - 1
                 return False
+            if self._between is not None:
+                self._between()
         self._in_vain = 0
         return True

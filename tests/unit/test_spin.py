@@ -41,6 +41,14 @@ def test_what_comes_in_time_is_seen_and_what_does_not_costs_the_limit() -> None:
     assert world.now_ns - began_ns <= (LIMIT_US + 1) * 1000
 
 
+def test_who_is_waited_for_is_let_run_between_two_looks() -> None:
+    world = World()
+    yields: list[int] = []
+    world.spin = Spin(LIMIT_US, world._clock, lambda: yields.append(world.looks))
+    assert world.wait(LIMIT_US - 2)
+    assert yields == list(range(1, world.looks))
+
+
 def test_without_a_limit_nothing_is_looked_at() -> None:
     world = World()
     world.spin = Spin(0, world._clock)
