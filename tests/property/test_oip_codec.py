@@ -165,3 +165,23 @@ def test_a_grpc_message_is_read_as_protobuf_reads_it_in_any_order(raw: list[byte
     found, wanted = grpc_codec.read_inference(data), pb.ModelInferRequest.FromString(data)
     assert [bytes(view) for view in found.raw] == list(wanted.raw_input_contents)
     assert (found.head.model_name, found.head.request.id) == (wanted.model_name, wanted.id)
+
+
+@given(st.data(), st.text(max_size=3), st.binary(max_size=200), st.booleans())
+def test_a_grpc_message_like_one_before_it_is_read_as_if_it_were_the_first(
+    data: st.DataObject, name: str, raw: bytes, raw_last: bool
+) -> None:
+    """It may differ anywhere, and keep its length."""
+    head = pb.ModelInferRequest(model_name=name, id="7").SerializeToString()
+    tensor = pb.ModelInferRequest(raw_input_contents=[raw]).SerializeToString()
+    message = bytearray(head + tensor if raw_last else tensor + head)
+    outcome(lambda: grpc_codec.read_inference(bytes(message)))
+    message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    found = outcome(lambda: grpc_codec.read_inference(bytes(message)))
+    grpc_codec.forget()
+    wanted = outcome(lambda: grpc_codec.read_inference(bytes(message)))
+    assert _said(found) == _said(wanted)
+
+
+def _said(read: Any) -> Any:
+    return read if isinstance(read, str) else (read.head.model_name, outcome(lambda: read.head.request), [bytes(raw) for raw in read.raw])

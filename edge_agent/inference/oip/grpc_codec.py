@@ -112,10 +112,37 @@ class _Spec(NamedTuple):
 
 
 def read_inference(data: bytes) -> Inference:
-    """Raises RejectedError OIP_REQUEST.
+    """Raises RejectedError OIP_REQUEST."""
+    known = _remembered.get(len(data))
+    if known is not None and data.startswith(known.prefix):
+        return Inference(known.head, (memoryview(data)[len(known.prefix) :],))
+    return _cut(data)
 
-    Raw tensors are cut out of the bytes: the message's own methods would copy each twice.
-    """
+
+class _Remembered(NamedTuple):
+    """Of a message whose raw tensor is its end. What has the same length and begins alike, up to that tensor's length, reads alike."""
+
+    prefix: bytes
+    head: Head
+
+
+_remembered: dict[int, _Remembered] = {}  # by the length of the whole message
+
+
+def _remember(head: Head, data: bytes, prefix_bytes: int) -> None:
+    if len(_remembered) >= REMEMBERED_HEADS:
+        _remembered.clear()
+    _remembered[len(data)] = _Remembered(data[:prefix_bytes], head)
+
+
+def forget() -> None:
+    """What was remembered of earlier messages; nothing reads differently after it."""
+    _remembered.clear()
+    _remembered_head.cache_clear()
+
+
+def _cut(data: bytes) -> Inference:
+    """Raw tensors are views of the bytes: the message's own methods would copy each twice. Raises RejectedError OIP_REQUEST."""
     view, raw, head, at = memoryview(data), list[memoryview](), list[memoryview](), 0
     try:
         for count, field in enumerate(fields(view, 0, len(view)), 1):
@@ -125,13 +152,17 @@ def read_inference(data: bytes) -> Inference:
                 raw.append(view[field.start : field.end])
             else:
                 head.append(view[at : field.end])
-            at = field.end
+            at, last = field.end, field
         text = b"".join(head)
         if len(text) > REMEMBERED_BYTES:
             _check_tensors(memoryview(text))
     except ValueError as broken:
         raise error("OIP_REQUEST", "", "the message cannot be read") from broken
-    return Inference(_remembered_head(text) if raw and len(text) <= REMEMBERED_BYTES else Head(text), tuple(raw))
+    small = bool(raw) and len(text) <= REMEMBERED_BYTES
+    inference = Inference(_remembered_head(text) if small else Head(text), tuple(raw))
+    if small and len(raw) == 1 and last.number == _RAW_INPUT:
+        _remember(inference.head, data, last.start)
+    return inference
 
 
 def _check_tensors(head: memoryview) -> None:
