@@ -190,7 +190,7 @@ def parse(inference: Inference, most_elements: int = MAX_ELEMENTS) -> InferReque
     inputs = tuple(_input(spec, left, bool(raw), most_elements) for spec in head.specs)
     if next(left, None) is not None:
         raise error("OIP_REQUEST", "raw_input_contents", "more of them than inputs")
-    return head.request._replace(inputs=inputs)
+    return head.request.asking(inputs)
 
 
 def values_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +263,10 @@ def render(model: str, version: str, request_id: str, outputs: Sequence[OutputTe
             data = to_buffer(output.datatype, output.values)
             raw += (_RAW_OUTPUT, _varint(len(data)), data)
     identity = pb.ModelInferResponse(id=request_id).SerializeToString() if request_id else b""
-    return b"".join((_described(model, version, tuple(output._replace(values=None) for output in outputs)), identity, *raw))
+    described = _described(
+        model, version, tuple([OutputTensor(one.name, one.datatype, one.shape, None, False, one.part) for one in outputs])
+    )
+    return b"".join((described, identity, *raw))
 
 
 @lru_cache(REMEMBERED_HEADS)

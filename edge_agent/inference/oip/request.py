@@ -48,6 +48,10 @@ class InferRequest(NamedTuple):
     outputs: tuple[WantedOutput, ...]  # () means all
     binary: bool = False  # of outputs that are not named
 
+    def asking(self, inputs: tuple[InputTensor, ...]) -> InferRequest:
+        """With these inputs; `_replace` would take four times as long."""
+        return InferRequest(self.id, self.timeout_us, self.low_priority, inputs, self.outputs, self.binary)
+
 
 class Signature(NamedTuple):
     """A tensor of a model, in the protocol's words."""

@@ -82,7 +82,7 @@ def parse(body: bytes, json_bytes: int | None) -> InferRequest:
         head = _remembered_head(text) if json_bytes <= REMEMBERED_BYTES else _head(text)
     else:
         raise error("OIP_REQUEST", "Inference-Header-Content-Length", f"{json_bytes}, of {len(body)} bytes")
-    return head.request._replace(inputs=_inputs(head.specs, binary))
+    return head.request.asking(_inputs(head.specs, binary))
 
 
 def parse_raw(body: bytes, wanted: Signature) -> InferRequest:
