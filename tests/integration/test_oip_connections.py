@@ -14,8 +14,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from edge_agent.inference.oip.connection import MAX_CONNECTIONS, MAX_HEAD_BYTES
+from edge_agent.inference.oip.connection import MAX_CONNECTIONS
 from edge_agent.inference.oip.front import Limits
+from edge_agent.inference.oip.incoming import MAX_HEAD_BYTES
 from edge_agent.inference.oip.server import MAX_STREAMS
 from tests.integration.oip_process import Site, site
 from tests.integration.test_oip_front import ask, body, grpc_infer, infer

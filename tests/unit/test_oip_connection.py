@@ -19,13 +19,14 @@ from edge_agent.inference.oip import sending
 from edge_agent.inference.oip.connection import Listener
 from edge_agent.inference.oip.exchange import OCTETS, Application, Handler, Head, Reply, Send
 from edge_agent.inference.oip.front import Front, Limits
+from edge_agent.inference.oip.incoming import MAX_AT_ONCE
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
 from edge_agent.inference.oip.rest import RestApp
 from tests.simulators.oip import SimArenas, listed
 from tests.unit.test_oip_front import BODY, SimRepository
 
-WAIT_S = 20.0
+WAIT_S = 10.0
 LIMIT_BYTES = 1000
 INFER = b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\n"
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
@@ -146,6 +147,40 @@ def test_who_does_not_go_on_is_given_up(tmp_path: Path, sent: bytes, told: list[
     assert codes(run(scenario())) == told
 
 
+def test_what_is_not_read_yet_is_not_late(tmp_path: Path) -> None:
+    """Two requests wait for their answers, so that the rest of a third is not read."""
+
+    async def scenario() -> bytes:
+        arenas = SimArenas(listed())
+        async with listening(tmp_path, front(arenas), limit_s=0.05) as place:
+            await place.told(request(INFER + CLOSE, BODY))
+            (client,) = arenas.clients["tiny-1"]
+            client.at_once = False
+            reader, writer = await place.connected()
+            writer.write(request(INFER, BODY) * 2 + LIVE + CLOSE)
+            await until(lambda: client.waiting)
+            await asyncio.sleep(0.3)
+            client.settle()
+            await until(lambda: client.waiting)
+            client.settle()
+            writer.write(b"\r\n")
+            answers = await reader.read()
+            writer.close()
+        return answers
+
+    assert codes(run(scenario())) == [(200, "")] * 3
+
+
+def test_requests_behind_each_other_are_counted(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        async with listening(tmp_path, front(SimArenas(listed()))) as place:
+            return await place.told(request(LIVE) * (MAX_AT_ONCE + 1))
+
+    *answered, last = codes(run(scenario()))
+    assert answered == [(200, "")] * MAX_AT_ONCE
+    assert last == (413, "OIP_TOO_LARGE")
+
+
 def test_a_caller_that_goes_within_its_body_asks_for_nothing(tmp_path: Path) -> None:
     async def scenario() -> int:
         arenas = SimArenas(listed())
@@ -229,7 +264,7 @@ class Lending:
         (request(b"GET /large HTTP/1.1\r\n" + CLOSE), [LENT + 4]),
         (request(b"GET / HTTP/1.1\r\n") + request(b"GET /large HTTP/1.1\r\n") + request(b"GET / HTTP/1.1\r\n" + CLOSE), [5, LENT + 4, 5]),
         (request(b"HEAD /large HTTP/1.1\r\n") + request(b"GET / HTTP/1.1\r\n" + CLOSE), [0, 5]),
-        (b"POST /large HTTP/1.1\r\nExpect: 100-continue\r\n" + CLOSE + b"Content-Length: 1\r\n\r\nx", [0, LENT + 4]),
+        (b"POST /large HTTP/1.1\r\nExpect: 100-continue\r\n" + CLOSE + b"Content-Length: 1\r\n\r\nx", [LENT + 4]),  # it has come already
     ],
 )
 def test_a_large_answer_is_sent_from_lent_memory_whole_and_in_its_turn(tmp_path: Path, sent: bytes, told: list[int]) -> None:
