@@ -19,7 +19,7 @@ from edge_agent.inference.oip import sending
 from edge_agent.inference.oip.connection import Listener
 from edge_agent.inference.oip.exchange import OCTETS, Application, Handler, Head, Reply, Send
 from edge_agent.inference.oip.front import Front, Limits
-from edge_agent.inference.oip.incoming import MAX_AT_ONCE
+from edge_agent.inference.oip.incoming import MAX_AT_ONCE, MAX_HEAD_BYTES
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
 from edge_agent.inference.oip.rest import RestApp
@@ -171,6 +171,43 @@ def test_what_is_not_read_yet_is_not_late(tmp_path: Path) -> None:
     assert codes(run(scenario())) == [(200, "")] * 3
 
 
+def test_who_begins_a_head_and_waits_for_an_answer_gets_it(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        arenas = SimArenas(listed())
+        async with listening(tmp_path, front(arenas), limit_s=0.05) as place:
+            await place.told(request(INFER + CLOSE, BODY))
+            (client,) = arenas.clients["tiny-1"]
+            client.at_once = False
+            reader, writer = await place.connected()
+            writer.write(request(INFER, BODY) + LIVE)
+            await until(lambda: client.waiting)
+            await asyncio.sleep(0.3)
+            client.settle()
+            answers = await reader.read()
+            writer.close()
+        return answers
+
+    assert codes(run(scenario())) == [(200, "")]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        LIVE + b"X: y\r\n" * (MAX_HEAD_BYTES // 6 + 2),
+        LIVE + b"X: " + b"y" * MAX_HEAD_BYTES,
+        INFER + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"y" * MAX_HEAD_BYTES,  # behind the body
+        INFER + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"y" * MAX_HEAD_BYTES,  # within it
+    ],
+    ids=["many", "long", "trailer", "chunk"],
+)
+def test_what_is_no_body_has_a_limit(tmp_path: Path, sent: bytes) -> None:
+    async def scenario() -> bytes:
+        async with listening(tmp_path, front(SimArenas(listed()))) as place:
+            return await place.told(sent)
+
+    assert codes(run(scenario())) == [(413, "OIP_TOO_LARGE")]
+
+
 def test_requests_behind_each_other_are_counted(tmp_path: Path) -> None:
     async def scenario() -> bytes:
         async with listening(tmp_path, front(SimArenas(listed()))) as place:
@@ -237,6 +274,45 @@ def test_what_is_being_answered_is_answered_before_the_front_ends(tmp_path: Path
     assert b"\r\nconnection: close\r\n" in answer
 
 
+def test_whose_time_is_over_is_gone_when_the_listener_is_closed(tmp_path: Path) -> None:
+    """Its seat may be closed then."""
+
+    async def scenario() -> list[int]:
+        arenas = SimArenas(listed())
+        async with listening(tmp_path, front(arenas)) as place:
+            await place.told(request(INFER + CLOSE, BODY))
+            (client,) = arenas.clients["tiny-1"]
+            client.at_once = False
+            _, writer = await place.connected()
+            writer.write(request(INFER, BODY))
+            await until(lambda: client.waiting)
+            await place.listener.close(0.05)
+            writer.close()
+            return client.cancelled
+
+    assert run(scenario()) == [2]
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"GET http://x HTTP/1.1\r\n" + CLOSE + b"\r\n", [(404, "OIP_ENDPOINT")]),
+        (b"GET http://x/v2/health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", [(200, "")]),
+        (b"OPTIONS * HTTP/1.1\r\n" + CLOSE + b"\r\n", [(404, "OIP_ENDPOINT")]),
+        (b"GET /v2/models/* HTTP/1.1\r\n" + CLOSE + b"\r\n", [(404, "ARENA_MODEL")]),
+        (b"GET /v2/models//ready HTTP/1.1\r\n" + CLOSE + b"\r\n", [(404, "OIP_ENDPOINT")]),
+        (b"POST /v2/models/tiny/infer HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", []),  # 1.0 knows no 100
+    ],
+)
+def test_unusual_heads_are_read_as_http_says(tmp_path: Path, sent: bytes, told: list[tuple[int, str]]) -> None:
+    async def scenario() -> bytes:
+        async with listening(tmp_path, front(SimArenas(listed())), limit_s=0.2) as place:
+            return await place.told(sent)
+
+    answers = codes(run(scenario()))
+    assert answers == (told or [(408, "OIP_SLOW_BODY")])
+
+
 # -- other applications
 
 
@@ -244,7 +320,7 @@ class Lending:
     """Answers with memory that is another request's as soon as the reply is sent."""
 
     def begin(self, head: Head) -> Handler:
-        return Handler(LIMIT_BYTES, self._large if head.path == "/large" else self._small)
+        return Handler(LIMIT_BYTES, {"/large": self._large, "/250000": self._middling}.get(head.path, self._small))
 
     def refusal(self, refused: SkerryError) -> Reply:
         raise AssertionError(refused)
@@ -253,6 +329,9 @@ class Lending:
         lent = bytearray(b"a" * LENT)
         send(Reply(200, (b"json", memoryview(lent)), OCTETS))
         lent[:] = b"b" * LENT
+
+    async def _middling(self, body: bytes, send: Send) -> None:
+        send(Reply(200, (bytes(250_000),)))
 
     async def _small(self, body: bytes, send: Send) -> None:
         send(Reply(200, (b"small",)))
@@ -307,6 +386,71 @@ def test_an_offer_of_another_protocol_is_not_taken(tmp_path: Path) -> None:
             return await place.told(offer % b"1" + offer % b"2" + request(b"GET / HTTP/1.1\r\n" + CLOSE))
 
     assert codes(run(scenario())) == [(200, "")] * 3
+
+
+def test_a_body_behind_an_offer_of_another_protocol_is_read(tmp_path: Path) -> None:
+    """As Java's client sends it, which offers HTTP/2 with its first request."""
+    offer = INFER + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    sent = request(offer, BODY) + offer + chunked(BODY[:9], BODY[9:]) + request(LIVE + CLOSE)
+
+    async def scenario(*pieces: bytes) -> bytes:
+        async with listening(tmp_path, front(SimArenas(listed()))) as place:
+            return await place.told(*pieces)
+
+    answers = run(scenario(sent))
+    assert codes(answers) == [(200, "")] * 3
+    assert answers.count(b'"data":[10.0,0.0]') == 2
+    (tmp_path / "s").unlink()
+    assert run(scenario(*(bytes([one]) for one in sent))) == answers
+
+
+def test_who_does_not_read_is_not_read_either(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with listening(tmp_path, Lending()) as place:
+            _, writer = await place.connected()
+            writer.write(request(b"GET /large HTTP/1.1\r\n"))
+            await asyncio.sleep(0.2)
+            writer.write(request(b"POST / HTTP/1.1\r\n", b"x" * LIMIT_BYTES) * 10_000)
+            await asyncio.sleep(0.5)
+            assert writer.transport.get_write_buffer_size() > 9_000 * LIMIT_BYTES
+            writer.transport.abort()
+
+    run(scenario())
+
+
+def test_the_end_of_an_answer_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
+    """What is left is too little for the transport to say that it waits."""
+
+    async def scenario() -> None:
+        async with listening(tmp_path, Lending(), limit_s=0.1) as place:
+            _, writer = await place.connected()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(request(b"GET /%d HTTP/1.1\r\n" % 250_000 + CLOSE))
+            await until(lambda: place.listener.connections)
+            await until(lambda: not place.listener.connections)
+            writer.close()
+
+    run(scenario())
+
+
+class Broken:
+    def __len__(self) -> int:
+        return 5
+
+
+def test_an_answer_that_cannot_be_sent_ends_the_connection(tmp_path: Path) -> None:
+    """Another answer behind a half would be taken for its rest."""
+
+    class Unsendable(Lending):
+        async def _small(self, body: bytes, send: Send) -> None:
+            send(Reply(200, (Broken(),)))
+
+    async def scenario() -> bytes:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+        async with listening(tmp_path, Unsendable()) as place:
+            return await place.told(request(b"GET / HTTP/1.1\r\n") * 2)
+
+    assert run(scenario()) == b""
 
 
 class Failing(Lending):

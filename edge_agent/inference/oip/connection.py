@@ -51,8 +51,8 @@ class Listener:
             self._empty.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), grace_s)
-        for connection in tuple(self.connections):
-            connection.abort()
+        tasks = [task for connection in tuple(self.connections) if (task := connection.abort())]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -101,12 +101,15 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._reader_is_back()
         self._go_on()
+        self._allow(self._patience_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Who hung up takes the request along."""
         self._listener.leave(self)
         self._timer.cancel()
         self._reader_is_back()
+        self._waiting.clear()
+        self._incoming.request.pieces = []  # parser and connection know each other: they would keep it for a while
         if self._task is not None:
             self._task.cancel()
 
@@ -114,18 +117,21 @@ class Connection(asyncio.BufferedProtocol):
         """After what is being answered."""
         self._ending = True
         if self._answering is None:
-            self._transport.close()
+            self._close()
 
-    def abort(self) -> None:
+    def abort(self) -> asyncio.Task[None] | None:
+        """At once. What was being answered, and ends now."""
         self._transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
 
     # -- requests, in their order
 
     def _came(self, request: Request) -> None:
         self._waiting.append(request)
-        if self._answering is None:
-            self._go_on()
-        else:
+        self._go_on()
+        if self._waiting:
             self._pause()
 
     def _refuse(self, refused: SkerryError) -> None:
@@ -160,6 +166,8 @@ class Connection(asyncio.BufferedProtocol):
             raise
         finally:
             self._answering = self._task = None
+            if not request.answered:
+                self._transport.abort()
             self._go_on()
 
     def _send(self, request: Request, reply: Reply) -> None:
@@ -167,9 +175,18 @@ class Connection(asyncio.BufferedProtocol):
             return
         request.answered = True
         closes = reply.closes or self._ending or not request.keep_alive
-        sending.send(self._transport, self._fd, reply, request.with_body, closes)
+        try:
+            sending.send(self._transport, self._fd, reply, request.with_body, closes)
+        except BaseException:  # part of it may have gone: what came next would be taken for the rest
+            self._transport.abort()
+            raise
         if closes:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """What is on its way has its time."""
+        self._transport.close()
+        self._allow(self._listener.limit_s)
 
     def _rest(self) -> None:
         """All that came is answered."""
@@ -184,8 +201,9 @@ class Connection(asyncio.BufferedProtocol):
     def _continue(self) -> None:
         """Tell a caller who waits for it to send its body."""
         request = self._incoming.request
-        if request.awaits_continue and not request.whole and self._answering is None:
+        if request.awaits_continue and not request.whole and self._answering is None and not self._waiting:
             request.awaits_continue = False
+            self._allow(self._listener.limit_s)
             self._transport.write(sending.CONTINUE)
 
     def _pause(self) -> None:
@@ -207,7 +225,10 @@ class Connection(asyncio.BufferedProtocol):
     def _look_at_time(self) -> None:
         """One timer for all that may take too long: a timer for each of them would be what a small request waits for."""
         left_s = self._due_s - self._loop.time()
-        if self._paused:  # nothing is read, so nothing is awaited
+        if self._transport.is_closing():
+            if left_s <= 0:
+                self._transport.abort()
+        elif self._paused:  # nothing is read, so nothing is awaited
             left_s = math.inf
         elif left_s <= 0:
             self._too_late()
@@ -217,8 +238,11 @@ class Connection(asyncio.BufferedProtocol):
     def _too_late(self) -> None:
         request = self._incoming.request
         self._allow(math.inf)
-        if request.whole or not request.headed or request.refused is not None:
-            self._transport.close()
+        if not request.headed and self._answering is not None:
+            self._answering.keep_alive = False
+            self._pause()
+        elif request.whole or not request.headed or request.refused is not None:
+            self._close()
         else:
             request.keep_alive = False
             self._incoming.refuse(error("OIP_SLOW_BODY", "", f"{self._listener.limit_s:g} s"))

@@ -14,6 +14,8 @@ from edge_agent.inference.oip.exchange import Application, Handler, Head
 MAX_HEAD_BYTES = 64 * 1024
 MAX_AT_ONCE = 1000  # requests in one read: no client sends so many ahead
 MAX_REMEMBERED_BYTES = 256
+MAX_PIECES = 1024  # of a body, as they came; what comes behind them is kept in one
+_UPGRADED = b"POST / HTTP/1.1\r\n%s: %s\r\n\r\n"
 
 
 class Request:
@@ -29,14 +31,36 @@ class Request:
     def __init__(self) -> None:
         self.url = b""
         self.headers: dict[bytes, bytes] = {}
-        self.pieces: list[bytes] = []
-        self.body_bytes = 0
+        self.head_bytes = self.body_bytes = 0
+        self.pieces: list[bytes | bytearray] = []
+
+    @property
+    def framing(self) -> tuple[bytes, bytes] | None:
+        """The header that says where the body ends, if there is one."""
+        for name in (b"transfer-encoding", b"content-length"):
+            if self.headers.get(name, b"0") != b"0":
+                return name, self.headers[name]
+        return None
+
+    def count_head(self, size: int) -> None:
+        """Raises RejectedError OIP_TOO_LARGE."""
+        self.head_bytes += size
+        if self.head_bytes > MAX_HEAD_BYTES:
+            raise error("OIP_TOO_LARGE", "the head", f"more than {MAX_HEAD_BYTES} bytes")
+
+    def add(self, piece: bytes) -> None:
+        self.body_bytes += len(piece)
+        if len(self.pieces) < MAX_PIECES:
+            self.pieces.append(piece)
+        elif isinstance(self.pieces[-1], bytearray):
+            self.pieces[-1] += piece
+        else:
+            self.pieces.append(bytearray(piece))
 
     def take_body(self) -> bytes:
         """Once: it is kept for nobody else."""
-        body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-        self.pieces = []
-        return body
+        pieces, self.pieces = self.pieces, []
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
 class Incoming:
@@ -46,7 +70,8 @@ class Incoming:
         self.request = Request()  # the last that has begun
         self._application, self._came = application, came
         self._parser = httptools.HttpRequestParser(self)
-        self._head_bytes = self._at_once = 0
+        self._dry_bytes = self._at_once = 0  # read without getting on: of a head, or of what stands between and behind pieces of a body
+        self._got_on = self._muted = False
 
     @property
     def stage(self) -> tuple[Request, bool, bool]:
@@ -54,12 +79,12 @@ class Incoming:
 
     def feed(self, data: memoryview) -> None:
         """Raises RejectedError OIP_REQUEST, OIP_TOO_LARGE, after which nothing of this connection can be read."""
-        request, self._at_once = self.request, 0
+        request, self._at_once, self._got_on = self.request, 0, False
         self._parse(data)
-        if request is self.request and not request.headed:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                raise error("OIP_TOO_LARGE", "the head", f"more than {MAX_HEAD_BYTES} bytes")
+        if request is self.request and not request.whole and not self._got_on:
+            self._dry_bytes += len(data)
+            if self._dry_bytes > MAX_HEAD_BYTES:
+                raise error("OIP_TOO_LARGE", "the head", f"more than {MAX_HEAD_BYTES} bytes, or so many without a body's")
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -67,6 +92,8 @@ class Incoming:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as offered:  # to another protocol, which we do not take
                 data = data[offered.args[0] :]
+                if not self.request.whole:
+                    self._read_body(*(self.request.framing or ()))
             except httptools.HttpParserCallbackError as ours:
                 raise ours.__context__ or ours from None
             except httptools.HttpParserError:
@@ -74,43 +101,57 @@ class Incoming:
             else:
                 return
 
+    def _read_body(self, name: bytes, value: bytes) -> None:
+        """The parser takes an offer to be the end of HTTP. It is told of a request with the same body, which is the one that we have."""
+        self._muted = True
+        self._parser.feed_data(_UPGRADED % (name, value))
+        self._muted = False
+
     # -- the parser's calls
 
     def on_message_begin(self) -> None:
+        if self._muted:
+            return
         self._at_once += 1
         if self._at_once > MAX_AT_ONCE:
             raise error("OIP_TOO_LARGE", "requests behind each other", f"more than {MAX_AT_ONCE}")
         if self.request.begun:
-            self.request, self._head_bytes = Request(), 0
+            self.request, self._dry_bytes = Request(), 0
         self.request.begun = True
 
     def on_url(self, url: bytes) -> None:
-        self.request.url += url
+        if not self._muted:
+            self.request.count_head(len(url))
+            self.request.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.request.headed:  # else it comes behind the body
+            self.request.count_head(len(name) + len(value) + 4)
             self.request.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        request = self.request
+        if self._muted:
+            return
+        request, version = self.request, self._parser.get_http_version()
         request.headed = True
-        request.keep_alive = self._parser.get_http_version() != "1.0" and self._parser.should_keep_alive()
+        request.keep_alive = version != "1.0" and self._parser.should_keep_alive()
         try:
             request.handler = self._begin(request, self._parser.get_method().decode("ascii"))
         except SkerryError as refused:
             self.refuse(refused)
         else:
-            request.awaits_continue = request.headers.get(b"expect", b"").lower() == b"100-continue"
+            request.awaits_continue = version != "1.0" and request.headers.get(b"expect", b"").lower() == b"100-continue"
 
     def on_body(self, body: bytes) -> None:
-        request = self.request
+        request, self._got_on = self.request, True
         if request.refused is None:
-            request.pieces.append(body)
-            request.body_bytes += len(body)
+            request.add(body)
             if request.body_bytes > request.handler.max_body_bytes:
                 self.refuse(error("OIP_TOO_LARGE", f"{request.body_bytes} bytes", f"at most {request.handler.max_body_bytes}"))
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade() and self.request.framing:
+            return  # its body comes
         self.request.whole = True
         if self.request.refused is None:
             self._came(self.request)
@@ -140,7 +181,7 @@ def _path(url: bytes) -> str:
 @lru_cache(64)
 def _remembered_path(url: bytes) -> str:
     """A caller mostly asks for the same again."""
-    path = httptools.parse_url(url).path.decode("ascii")
+    path = (httptools.parse_url(url).path or b"/").decode("ascii")
     return unquote(path) if "%" in path else path
 
 

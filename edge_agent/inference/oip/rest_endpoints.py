@@ -169,9 +169,9 @@ def inference(parts: tuple[str, ...]) -> tuple[str, str] | None:
 
 def route(parts: tuple[str, ...]) -> tuple[Mapping[str, Endpoint], tuple[str, ...]]:
     """The methods of an endpoint, and the names in its path; what is spelled out wins. Raises RejectedError OIP_ENDPOINT."""
-    if parts in ROUTES:
+    if parts in ROUTES and "*" not in parts:
         return ROUTES[parts], ()
     for pattern, methods in ROUTES.items():
-        if len(pattern) == len(parts) and all(word in ("*", part) for word, part in zip(pattern, parts)):
+        if len(pattern) == len(parts) and all(word == part or (word == "*" and part) for word, part in zip(pattern, parts)):
             return methods, tuple(part for word, part in zip(pattern, parts) if word == "*")
     raise error("OIP_ENDPOINT", "/" + "/".join(parts)[:80])

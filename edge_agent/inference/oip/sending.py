@@ -35,8 +35,11 @@ def _send_large(transport: asyncio.Transport, fd: int, head: bytes, pieces: Sequ
     sent = _taken(fd, (head,))
     if sent == len(head):
         sent += _taken(fd, pieces)
-    if sent < len(head) + sum(len(piece) for piece in pieces):
-        transport.write(memoryview(b"".join((head, *pieces)))[sent:])
+    left = []
+    for piece in (head, *pieces):
+        left.append(memoryview(piece)[sent:])
+        sent = max(sent - len(piece), 0)
+    transport.write(b"".join(left))
 
 
 def _taken(fd: int, buffers: Sequence[Buffer]) -> int:
