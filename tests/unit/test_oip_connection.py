@@ -1,106 +1,27 @@
-"""A connection of the REST front over a real socket: requests in pieces, callers that go, answers out of lent memory."""
+"""A connection of the REST front over a real socket: requests in pieces, and callers that go, wait, or do not end."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvloop
 
-from contracts.errors import SkerryError, error
-from edge_agent.inference.oip import sending
-from edge_agent.inference.oip.connection import Listener
-from edge_agent.inference.oip.exchange import OCTETS, Application, Handler, Head, Reply, Send
 from edge_agent.inference.oip.front import Front, Limits
 from edge_agent.inference.oip.incoming import MAX_AT_ONCE, MAX_HEAD_BYTES
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
 from edge_agent.inference.oip.rest import RestApp
 from tests.simulators.oip import SimArenas, listed
+from tests.unit.oip_listener import CLOSE, LIMIT_BYTES, LIVE, WAIT_S, chunked, codes, listening, request, run, until
 from tests.unit.test_oip_front import BODY, SimRepository
 
-WAIT_S = 10.0
-LIMIT_BYTES = 1000
 INFER = b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\n"
-LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
-CLOSE = b"Connection: close\r\n"
-LENT = 3_000_000  # more than a socket takes at once
-
-Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-def request(head: bytes, body: bytes = b"") -> bytes:
-    return head + (b"Content-Length: %d\r\n\r\n" % len(body) if body else b"\r\n") + body
-
-
-class Place:
-    """A listener on a Unix socket."""
-
-    def __init__(self, path: Path, listener: Listener) -> None:
-        self.path, self.listener = str(path), listener
-
-    async def connected(self) -> Connected:
-        return await asyncio.open_unix_connection(self.path)
-
-    async def told(self, *sent: bytes) -> bytes:
-        """All that is answered to these pieces, each sent when the one before was taken; the last request closes."""
-        reader, writer = await self.connected()
-        for piece in sent:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        answer = await reader.read()
-        writer.close()
-        return answer
-
-
-@asynccontextmanager
-async def listening(folder: Path, application: Application, limit_s: float = WAIT_S) -> AsyncIterator[Place]:
-    path, listener = folder / "s", Listener(application, limit_s)
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
-        server = await asyncio.get_running_loop().create_unix_server(listener.connect, sock=bound)
-        try:
-            yield Place(path, listener)
-        finally:
-            server.close()
-            await listener.close(WAIT_S)
 
 
 def front(arenas: SimArenas) -> RestApp:
     return RestApp(Front(Models(arenas, 4), SimRepository(), Regions([]), Limits(2 * WAIT_S, LIMIT_BYTES, WAIT_S)), True)
-
-
-def run(scenario: Awaitable[Any]) -> Any:
-    async def bounded() -> Any:
-        return await asyncio.wait_for(scenario, WAIT_S)
-
-    return uvloop.run(bounded())
-
-
-def codes(answers: bytes) -> list[tuple[int, str]]:
-    """(status, code) of each; the code is "" where there is none."""
-    found = []
-    for answer in answers.split(b"HTTP/1.1 ")[1:]:
-        said = re.search(rb'"code":"(\w+)"', answer)
-        found.append((int(answer[:3]), said[1].decode() if said else ""))
-    return found
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():  # noqa: ASYNC110  the simulator says it to nobody
-        await asyncio.sleep(0)
-
-
-def chunked(*pieces: bytes) -> bytes:
-    return b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (*pieces, b""))
 
 
 @pytest.mark.parametrize(
@@ -313,81 +234,6 @@ def test_unusual_heads_are_read_as_http_says(tmp_path: Path, sent: bytes, told: 
     assert answers == (told or [(408, "OIP_SLOW_BODY")])
 
 
-# -- other applications
-
-
-class Lending:
-    """Answers with memory that is another request's as soon as the reply is sent."""
-
-    def begin(self, head: Head) -> Handler:
-        return Handler(LIMIT_BYTES, {"/large": self._large, "/250000": self._middling}.get(head.path, self._small))
-
-    def refusal(self, refused: SkerryError) -> Reply:
-        raise AssertionError(refused)
-
-    async def _large(self, body: bytes, send: Send) -> None:
-        lent = bytearray(b"a" * LENT)
-        send(Reply(200, (b"json", memoryview(lent)), OCTETS))
-        lent[:] = b"b" * LENT
-
-    async def _middling(self, body: bytes, send: Send) -> None:
-        send(Reply(200, (bytes(250_000),)))
-
-    async def _small(self, body: bytes, send: Send) -> None:
-        send(Reply(200, (b"small",)))
-
-
-@pytest.mark.parametrize(
-    ("sent", "told"),
-    [
-        (request(b"GET /large HTTP/1.1\r\n" + CLOSE), [LENT + 4]),
-        (request(b"GET / HTTP/1.1\r\n") + request(b"GET /large HTTP/1.1\r\n") + request(b"GET / HTTP/1.1\r\n" + CLOSE), [5, LENT + 4, 5]),
-        (request(b"HEAD /large HTTP/1.1\r\n") + request(b"GET / HTTP/1.1\r\n" + CLOSE), [0, 5]),
-        (b"POST /large HTTP/1.1\r\nExpect: 100-continue\r\n" + CLOSE + b"Content-Length: 1\r\n\r\nx", [LENT + 4]),  # it has come already
-    ],
-)
-def test_a_large_answer_is_sent_from_lent_memory_whole_and_in_its_turn(tmp_path: Path, sent: bytes, told: list[int]) -> None:
-    async def scenario() -> bytes:
-        async with listening(tmp_path, Lending()) as place:
-            return await place.told(sent)
-
-    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in run(scenario()).split(b"HTTP/1.1 ")[1:]]
-    assert [len(body) for body in bodies] == told
-    assert all(body in (b"", b"small", b"json" + b"a" * LENT) for body in bodies)
-
-
-def test_a_large_answer_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
-    """Also when its reader has made room in the socket of which the transport does not know yet."""
-    large = [Reply(200, (letter * LENT,)) for letter in (b"a", b"b")]
-
-    async def scenario() -> bytes:
-        loop = asyncio.get_running_loop()
-        ours, readers = socket.socketpair()
-        transport, _ = await loop.create_unix_connection(asyncio.Protocol, sock=ours)
-        sending.send(transport, ours.fileno(), large[0], True, False)
-        answers = readers.recv(65536)
-        sending.send(transport, ours.fileno(), large[1], True, False)
-        transport.close()
-        with readers:
-            while more := await asyncio.to_thread(readers.recv, LENT):
-                answers += more
-        return answers
-
-    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in run(scenario()).split(b"HTTP/1.1 ")[1:]]
-    assert bodies == [b"a" * LENT, b"b" * LENT]
-
-
-def test_an_offer_of_another_protocol_is_not_taken(tmp_path: Path) -> None:
-    """As curl --http2 makes it. What comes behind it is read."""
-    offer = b"GET /%s HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
-
-    async def scenario() -> bytes:
-        async with listening(tmp_path, Lending()) as place:
-            return await place.told(offer % b"1" + offer % b"2" + request(b"GET / HTTP/1.1\r\n" + CLOSE))
-
-    assert codes(run(scenario())) == [(200, "")] * 3
-
-
 def test_a_body_behind_an_offer_of_another_protocol_is_read(tmp_path: Path) -> None:
     """As Java's client sends it, which offers HTTP/2 with its first request."""
     offer = INFER + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
@@ -402,78 +248,3 @@ def test_a_body_behind_an_offer_of_another_protocol_is_read(tmp_path: Path) -> N
     assert answers.count(b'"data":[10.0,0.0]') == 2
     (tmp_path / "s").unlink()
     assert run(scenario(*(bytes([one]) for one in sent))) == answers
-
-
-def test_who_does_not_read_is_not_read_either(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with listening(tmp_path, Lending()) as place:
-            _, writer = await place.connected()
-            writer.write(request(b"GET /large HTTP/1.1\r\n"))
-            await asyncio.sleep(0.2)
-            writer.write(request(b"POST / HTTP/1.1\r\n", b"x" * LIMIT_BYTES) * 10_000)
-            await asyncio.sleep(0.5)
-            assert writer.transport.get_write_buffer_size() > 9_000 * LIMIT_BYTES
-            writer.transport.abort()
-
-    run(scenario())
-
-
-def test_the_end_of_an_answer_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
-    """What is left is too little for the transport to say that it waits."""
-
-    async def scenario() -> None:
-        async with listening(tmp_path, Lending(), limit_s=0.1) as place:
-            _, writer = await place.connected()
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write(request(b"GET /%d HTTP/1.1\r\n" % 250_000 + CLOSE))
-            await until(lambda: place.listener.connections)
-            await until(lambda: not place.listener.connections)
-            writer.close()
-
-    run(scenario())
-
-
-class Broken:
-    def __len__(self) -> int:
-        return 5
-
-
-def test_an_answer_that_cannot_be_sent_ends_the_connection(tmp_path: Path) -> None:
-    """Another answer behind a half would be taken for its rest."""
-
-    class Unsendable(Lending):
-        async def _small(self, body: bytes, send: Send) -> None:
-            send(Reply(200, (Broken(),)))
-
-    async def scenario() -> bytes:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
-        async with listening(tmp_path, Unsendable()) as place:
-            return await place.told(request(b"GET / HTTP/1.1\r\n") * 2)
-
-    assert run(scenario()) == b""
-
-
-class Failing(Lending):
-    def __init__(self, failure: Exception) -> None:
-        self._failure = failure
-
-    async def _small(self, body: bytes, send: Send) -> None:
-        raise self._failure
-
-    def refusal(self, refused: SkerryError) -> Reply:
-        return Reply(503, (b'"code":"%s"' % refused.code.encode(),))
-
-
-@pytest.mark.parametrize(
-    ("failure", "code"), [(MemoryError(), "OIP_MEMORY"), (error("ARENA_BUSY"), "ARENA_BUSY"), (KeyError("bug"), "OIP_BUG")]
-)
-def test_a_request_that_fails_has_an_answer(tmp_path: Path, failure: Exception, code: str) -> None:
-    said: list[dict[str, Any]] = []
-
-    async def scenario() -> bytes:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
-        async with listening(tmp_path, Failing(failure)) as place:
-            return await place.told(request(b"GET / HTTP/1.1\r\n" + CLOSE))
-
-    assert codes(run(scenario())) == [(503, code)]
-    assert [context.get("exception") for context in said] == ([failure] if code == "OIP_BUG" else []), "a bug is in the log"
