@@ -122,6 +122,7 @@ def test_only_windows_come_to_the_lake_once_over_kills_of_pipeline_and_agent(sit
     os.kill(at_work["pids"]["pipeline"], signal.SIGKILL)
     again = busy(agent, at_work)
     assert again["pids"]["pipeline"] != at_work["pids"]["pipeline"]
+    assert again["pipeline"]["window_rows_refused"] == 0
     agent.kill()
     agent.start()
     busy(agent, again)

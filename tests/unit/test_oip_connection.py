@@ -13,8 +13,8 @@ from edge_agent.inference.oip.incoming import MAX_AT_ONCE, MAX_HEAD_BYTES
 from edge_agent.inference.oip.models import Models
 from edge_agent.inference.oip.regions import Regions
 from edge_agent.inference.oip.rest import RestApp
-from tests.simulators.oip import SimArenas, listed
-from tests.unit.oip_listener import CLOSE, LIMIT_BYTES, LIVE, WAIT_S, chunked, codes, listening, request, run, until
+from tests.simulators.oip import SimArenas, SimSeatClient, listed
+from tests.unit.oip_listener import CLOSE, LIMIT_BYTES, LIVE, WAIT_S, Place, chunked, codes, listening, request, run, until
 from tests.unit.test_oip_front import BODY, SimRepository
 
 INFER = b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\n"
@@ -22,6 +22,14 @@ INFER = b"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\n"
 
 def front(arenas: SimArenas) -> RestApp:
     return RestApp(Front(Models(arenas, 4), SimRepository(), Regions([]), Limits(2 * WAIT_S, LIMIT_BYTES, WAIT_S)), True)
+
+
+async def seat_that_waits(place: Place, arenas: SimArenas) -> SimSeatClient:
+    """The front's, which has answered once; from now on it answers when the test says so."""
+    await place.told(request(INFER + CLOSE, BODY))
+    (client,) = arenas.clients["tiny-1"]
+    client.at_once = False
+    return client
 
 
 @pytest.mark.parametrize(
@@ -74,9 +82,7 @@ def test_what_is_not_read_yet_is_not_late(tmp_path: Path) -> None:
     async def scenario() -> bytes:
         arenas = SimArenas(listed())
         async with listening(tmp_path, front(arenas), limit_s=0.05) as place:
-            await place.told(request(INFER + CLOSE, BODY))
-            (client,) = arenas.clients["tiny-1"]
-            client.at_once = False
+            client = await seat_that_waits(place, arenas)
             reader, writer = await place.connected()
             writer.write(request(INFER, BODY) * 2 + LIVE + CLOSE)
             await until(lambda: client.waiting)
@@ -96,9 +102,7 @@ def test_who_begins_a_head_and_waits_for_an_answer_gets_it(tmp_path: Path) -> No
     async def scenario() -> bytes:
         arenas = SimArenas(listed())
         async with listening(tmp_path, front(arenas), limit_s=0.05) as place:
-            await place.told(request(INFER + CLOSE, BODY))
-            (client,) = arenas.clients["tiny-1"]
-            client.at_once = False
+            client = await seat_that_waits(place, arenas)
             reader, writer = await place.connected()
             writer.write(request(INFER, BODY) + LIVE)
             await until(lambda: client.waiting)
@@ -157,9 +161,7 @@ def test_a_caller_that_goes_while_the_worker_computes_takes_its_request_along(tm
     async def scenario() -> None:
         arenas = SimArenas(listed())
         async with listening(tmp_path, front(arenas)) as place:
-            await place.told(request(INFER + CLOSE, BODY))  # what is known of the model, and its seat, are there
-            (client,) = arenas.clients["tiny-1"]
-            client.at_once = False
+            client = await seat_that_waits(place, arenas)
             _, writer = await place.connected()
             writer.write(request(INFER, BODY))
             await until(lambda: client.waiting)
@@ -174,9 +176,7 @@ def test_what_is_being_answered_is_answered_before_the_front_ends(tmp_path: Path
     async def scenario() -> bytes:
         arenas = SimArenas(listed())
         async with listening(tmp_path, front(arenas)) as place:
-            await place.told(request(INFER + CLOSE, BODY))
-            (client,) = arenas.clients["tiny-1"]
-            client.at_once = False
+            client = await seat_that_waits(place, arenas)
             idle, idles = await place.connected()
             reader, writer = await place.connected()
             writer.write(request(INFER, BODY))
@@ -201,9 +201,7 @@ def test_whose_time_is_over_is_gone_when_the_listener_is_closed(tmp_path: Path) 
     async def scenario() -> list[int]:
         arenas = SimArenas(listed())
         async with listening(tmp_path, front(arenas)) as place:
-            await place.told(request(INFER + CLOSE, BODY))
-            (client,) = arenas.clients["tiny-1"]
-            client.at_once = False
+            client = await seat_that_waits(place, arenas)
             _, writer = await place.connected()
             writer.write(request(INFER, BODY))
             await until(lambda: client.waiting)

@@ -21,7 +21,7 @@ from edge_agent.inference.oip.incoming import Incoming, Request
 MAX_CONNECTIONS = 160  # of one listener: four of them, the regions and the seats stay below 1024, the descriptors that a process may have
 KEEP_ALIVE_S = 75
 READ_BYTES = 1024 * 1024  # at once
-SOON_S = 0.001
+SOON_S = 0.001  # a timer may be early, and looks again then
 
 
 class Listener:

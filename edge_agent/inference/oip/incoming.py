@@ -35,12 +35,12 @@ class Request:
         self.pieces: list[bytes | bytearray] = []
 
     @property
-    def framing(self) -> tuple[bytes, bytes] | None:
-        """The header that says where the body ends, if there is one."""
+    def framing(self) -> tuple[bytes, ...]:
+        """Name and value of the header that says where the body ends; () without a body."""
         for name in (b"transfer-encoding", b"content-length"):
             if self.headers.get(name, b"0") != b"0":
                 return name, self.headers[name]
-        return None
+        return ()
 
     def count_head(self, size: int) -> None:
         """Raises RejectedError OIP_TOO_LARGE."""
@@ -93,7 +93,7 @@ class Incoming:
             except httptools.HttpParserUpgrade as offered:  # to another protocol, which we do not take
                 data = data[offered.args[0] :]
                 if not self.request.whole:
-                    self._read_body(*(self.request.framing or ()))
+                    self._read_body()
             except httptools.HttpParserCallbackError as ours:
                 raise ours.__context__ or ours from None
             except httptools.HttpParserError:
@@ -101,10 +101,10 @@ class Incoming:
             else:
                 return
 
-    def _read_body(self, name: bytes, value: bytes) -> None:
+    def _read_body(self) -> None:
         """The parser takes an offer to be the end of HTTP. It is told of a request with the same body, which is the one that we have."""
         self._muted = True
-        self._parser.feed_data(_UPGRADED % (name, value))
+        self._parser.feed_data(_UPGRADED % self.request.framing)
         self._muted = False
 
     # -- the parser's calls
